@@ -1,0 +1,306 @@
+"""Ops: the code behind a step, and the contract that each kind of op keeps.
+
+An op is a function (or a class with a few methods) under a decorator. It sees polars frames, typed parameters and an
+`OpContext`; it never sees the catalog, the executor or where data lies. Its *kind* fixes how many rows leave for each
+row that enters, so the engine can count every slot and never has to guess lineage.
+
+Contracts by kind (frames are polars DataFrames; `params` is an instance of the op's `Params` class):
+
+    SOURCE   class: plan(params, ctx) -> SourcePlan ; read(split, params) -> Iterator[Record]
+    MAP      fn(batch, params, ctx) -> frame with one row per input row, in order
+    SCORE    fn(batch, params, ctx) -> frame with one row per input row, in order, holding `passed` (Boolean, null =
+             undecided), `reason_code`, `reason`, for verifiers also `label` and `score`, and the columns of `out`
+    EXPAND   fn(batch, params, ctx) -> frame with a column `_parent` (index into the batch) and `_slot` (0 … n-1), or
+             a class that asks a model: requests(batch, params, ctx) -> list[Ask] and
+             collect(batch, asks, completions, params, ctx) -> frame with one row per ask, in order
+    MERGE    fn(batch, params, ctx) -> one-row frame for the rows of one group (`group_by(params)` names its columns)
+    SELECT   fn(rows, params, ctx) -> Selection
+    GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
+             optionally decide(batch, tables, params, ctx) -> frame (as SCORE)
+    TRAIN    fn(job, params, ctx) -> TrainResult
+    GATE     fn(job, params, ctx) -> GateResult
+    PUBLISH  fn(job, params, ctx) -> receipt (a JSON object)
+
+A row-local op may set `_rejected` ("code: text", a rule said no) or `_failed` ("type: text", a classified error) on a
+row; the engine moves it to `rejections` or `failures`. Every input frame has `row_id` and `row_key`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from factory.engine.errors import OpError
+
+
+class Kind(StrEnum):
+    """What an op does to the number of rows (see the module docstring)."""
+
+    SOURCE = "source"
+    MAP = "map"
+    SCORE = "score"
+    EXPAND = "expand"
+    MERGE = "merge"
+    SELECT = "select"
+    GLOBAL = "global"
+    TRAIN = "train"
+    GATE = "gate"
+    PUBLISH = "publish"
+
+
+CONTENT_KINDS = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE})
+"""Kinds that create rows (and so mint row ids); the others measure, choose or deliver them."""
+
+SCORE_SCHEMA: dict[str, pl.DataType] = {
+    "passed": pl.Boolean(), "label": pl.String(), "score": pl.Float64(), "reason_code": pl.String(),
+    "reason": pl.String(),
+}
+"""The columns every score table has, whatever the op; measurements of the op follow them."""
+
+
+class Params(BaseModel):
+    """Base of every op's parameters: identity, so unknown fields are refused and values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoParams(Params):
+    """For ops that take none."""
+
+
+@dataclass(slots=True)
+class OpContext:
+    """What an op may know beside its rows: the step's name, its seed, and counters that land in the run report."""
+
+    step: str = "op"
+    seed: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of this step."""
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """What planning may know: relative paths are taken from `base_dir` (the recipe's folder); `limit` truncates sources."""
+
+    base_dir: Path
+    limit: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """How a source will be read. `identity` is JSON (content digests, never names); `splits` are JSON, one per unit of
+    work, in order; `schema` maps column names to polars dtypes, fixed for all splits."""
+
+    identity: Any
+    splits: tuple[dict[str, Any], ...]
+    schema: Mapping[str, pl.DataType]
+    license: str | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One record of a source: its column values, or why there are none; where it was found."""
+
+    values: dict[str, Any] | None
+    origin: str
+    line: int | None = None
+    native_id: str | None = None
+    rejected: str | None = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question for a model: `row` indexes the batch, `slot` counts the answers to it. Either `messages`
+    ([{role, content}]) or `prompt` (one plain string) is set; `prefill` is text the answer must begin with."""
+
+    row: int
+    slot: int
+    messages: tuple[dict[str, str], ...] | None = None
+    prompt: str | None = None
+    prefill: str = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Selection:
+    """A choice: `kept` has `row_id` and `weight` (Int32, times the row is used); `rejected` has `row_id`, `reason_code`,
+    `reason`, `score`, `threshold`, `kept_row_id` (all but the first may be null)."""
+
+    kept: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+@dataclass(slots=True)
+class Job:
+    """What TRAIN, GATE and PUBLISH ops get: lazily scanned inputs by name, facts about them, an empty folder to write in."""
+
+    inputs: dict[str, pl.LazyFrame]
+    refs: dict[str, str]
+    facts: dict[str, Any]
+    workdir: Path
+    destination: Path | None = None
+    model: Any = None
+
+
+@dataclass(slots=True)
+class TrainResult:
+    """What a trainer leaves: the folder with the checkpoint's files, its metrics, and side tables (rollouts, curves)."""
+
+    checkpoint: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """Whether the next steps may start; `reason` says what was measured against what."""
+
+    passed: bool
+    reason: str
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpSpec:
+    """An op as the engine knows it. See `op` for the fields."""
+
+    name: str
+    version: int
+    kind: Kind
+    params: type[Params]
+    func: Any
+    columns: Callable[[Any], Sequence[str]]
+    out: Callable[[Any], Mapping[str, pl.DataType]]
+    identity: Callable[[Any, PlanContext], Any] | None
+    extensible: tuple[str, ...]
+    asks_model: bool
+    dedup: bool
+    runtime: type[BaseModel] | None
+
+    @property
+    def summary(self) -> str:
+        """First line of the op's docstring."""
+        return (inspect.getdoc(self.func) or "").split("\n", 1)[0]
+
+    def source_text(self) -> str:
+        """The op's module source, to warn when code changed under an unchanged version."""
+        module = inspect.getmodule(self.func)
+        return inspect.getsource(module) if module is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeSpec:
+    """A composite op: `expand(name, decl, params)` gives ordinary step declarations (see `composite`)."""
+
+    name: str
+    params: type[Params]
+    expand: Callable[..., tuple[dict[str, dict[str, Any]], str | list[str]]]
+
+
+_OPS: dict[str, OpSpec] = {}
+_COMPOSITES: dict[str, CompositeSpec] = {}
+
+
+def _columns(columns: Sequence[str] | Callable[[Any], Sequence[str]]) -> Callable[[Any], Sequence[str]]:
+    return columns if callable(columns) else lambda _params, fixed=tuple(columns): fixed
+
+
+def _schema(out: Mapping[str, pl.DataType] | Callable[..., Mapping[str, pl.DataType]]) -> Callable[[Any], Mapping[str, pl.DataType]]:
+    return out if callable(out) else lambda _params, fixed=dict(out): fixed
+
+
+def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
+       columns: Sequence[str] | Callable[[Any], Sequence[str]] = (),
+       out: Mapping[str, pl.DataType] | Callable[[Any], Mapping[str, pl.DataType]] | None = None,
+       identity: Callable[[Any, PlanContext], Any] | None = None, extensible: Sequence[str] = (),
+       asks_model: bool = False, dedup: bool = False,
+       runtime: type[BaseModel] | None = None) -> Callable[[Any], Any]:
+    """Register an op.
+
+    Args:
+        name: `family.verb`, as recipes write it.
+        version: integer, bumped by the author with a reason when results change.
+        kind: fixes the contract (module docstring).
+        params: the `Params` class; its values are identity.
+        columns: input columns that the op reads (or a function of the params). The engine finds a column in the rows
+            themselves or in their ancestors.
+        out: columns it adds, with dtypes (or a function of the params). For SCORE beside `SCORE_SCHEMA`.
+        identity: extra identity known only at plan time, such as the text of a template file.
+        extensible: params whose growth adds an increment in place of redoing the step.
+        asks_model: the op declares requests; the step must name a `model`.
+        dedup: a GLOBAL op whose tables are `nodes` and `pairs`, so `where` may compare by it.
+        runtime: class of extra `runtime` settings; never identity.
+
+    Raises:
+        OpError: the name is taken by another definition.
+    """
+
+    def register(func: Any) -> Any:
+        spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
+                      tuple(extensible), asks_model, dedup, runtime)
+        known = _OPS.get(name)
+        if known is not None and (known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):
+            raise OpError(f"op {name!r} is already defined in {known.func.__module__}: choose another name")
+        _OPS[name] = spec
+        return func
+
+    return register
+
+
+def composite(name: str, *, params: type[Params] = NoParams) -> Callable[[Any], Any]:
+    """Register a composite op: `fn(step_name, decl, params) -> (steps, result)`.
+
+    `steps` maps new step names (use `f"{step_name}.part"`) to declarations as a recipe writes them; `result` names the
+    step that stands for the whole, or a list of scored steps that a `where` naming the whole stands for.
+    """
+
+    def register(func: Any) -> Any:
+        _COMPOSITES[name] = CompositeSpec(name, params, func)
+        return func
+
+    return register
+
+
+def get_op(name: str) -> OpSpec:
+    """Look an op up by name; an unknown one is an `OpError` with the nearest names."""
+    from factory.engine.registry import load_builtin_ops
+
+    load_builtin_ops()
+    if name not in _OPS:
+        near = difflib.get_close_matches(name, [*_OPS, *_COMPOSITES], n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`factory ls --ops` lists them."
+        raise OpError(f"unknown op {name!r}: {hint}")
+    return _OPS[name]
+
+
+def get_composite(name: str) -> CompositeSpec | None:
+    """The composite op of that name, or None."""
+    from factory.engine.registry import load_builtin_ops
+
+    load_builtin_ops()
+    return _COMPOSITES.get(name)
+
+
+def all_ops() -> Iterator[OpSpec]:
+    """Every registered op, by name."""
+    from factory.engine.registry import load_builtin_ops
+
+    load_builtin_ops()
+    yield from (_OPS[name] for name in sorted(_OPS))

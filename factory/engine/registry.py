@@ -1,0 +1,32 @@
+"""Finding ops: those of this project, and plugins that announce themselves by entry point.
+
+A plugin distribution lists modules under the entry-point group `dataset_factory.ops`; importing the module runs its
+`@op` decorators.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+
+BUILTIN = (
+    "factory.sources.files", "factory.sources.hub", "factory.sources.procedural",
+    "factory.generators.sample",
+    "factory.verifiers.math", "factory.verifiers.gym", "factory.verifiers.format",
+    "factory.filters.language", "factory.filters.length", "factory.filters.code_blocks", "factory.filters.repetition",
+    "factory.filters.reasoning",
+    "factory.dedup.exact", "factory.dedup.minhash",
+    "factory.selection.rejection",
+    "factory.publish.folder",
+)
+"""Modules whose import registers an op. They import heavy libraries only when the op runs."""
+
+
+@cache
+def load_builtin_ops() -> None:
+    """Import every op module once."""
+    for module in BUILTIN:
+        importlib.import_module(module)
+    for plugin in entry_points(group="dataset_factory.ops"):
+        plugin.load()

@@ -1,0 +1,63 @@
+"""Who writes text: requests in, completions out as they finish.
+
+A backend pulls requests from an iterator when it has room and yields completions in whatever order they finish, so one
+backend serves many shards and no shard border is a barrier. A backend never sees row ids; the sampling seed of a request
+derives from its answer key, so a restarted engine does not repeat or change samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Decoding settings. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1.0 are off; `max_tokens` counts new tokens."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer wanted. `key` is the answer key (hex of 32 bytes); `messages` or `prompt` is set; `prefill` is put before
+    the answer and is not part of the completion's text. `row` holds columns for the replay backend only."""
+
+    key: str
+    seed: int
+    sampling: Sampling
+    messages: tuple[Mapping[str, str], ...] | None = None
+    prompt: str | None = None
+    prefill: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer. `finish_reason` is `stop`, `length` or `content_filter`. `error` is "type: text" for an answer that
+    could not be had; `rejected` is "code: text" where a rule refused the request (`prompt_too_long`)."""
+
+    key: str
+    text: str = ""
+    finish_reason: str = "stop"
+    tokens_in: int = 0
+    tokens_out: int = 0
+    error: str | None = None
+    rejected: str | None = None
+
+
+class Backend(Protocol):
+    """A source of completions. Backends are opened in the process that pumps, and closed when the step ends."""
+
+    def generate(self, requests: Iterator[Request]) -> Iterator[Completion]:
+        """Answer every request once. Pulls lazily; yields each completion as soon as it is finished."""
+        ...
+
+    def close(self) -> None:
+        """Free memory and processes."""
+        ...
