@@ -78,23 +78,33 @@ class NoParams(Params):
 
 @dataclass(slots=True)
 class OpContext:
-    """What an op may know beside its rows: the step's name, its seed, and counters that land in the run report."""
+    """What an op may know beside its rows: the step's name, its seed, what the op's `identity` hook
+    gave at plan time, and counters that land in the run report."""
 
     step: str = "op"
     seed: int = 0
+    identity: Any = None
     counters: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of this step."""
         self.counters[name] = self.counters.get(name, 0) + amount
 
+    def rank(self, rows: pl.DataFrame, prefer: str) -> pl.DataFrame:
+        """Rows of a select step from most to least preferred (`random`, `shortest`, `longest`), by content alone."""
+        from factory.engine.ranking import rank_rows
+
+        return rank_rows(rows, prefer, self.seed)
+
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What planning may know: relative paths are taken from `base_dir` (the recipe's folder); `limit` truncates sources."""
+    """What planning may know: relative paths are taken from `base_dir` (the recipe's folder); `limit` truncates
+    sources; `seed` is the step's."""
 
     base_dir: Path
     limit: int | None = None
+    seed: int = 0
     offline: bool = False
 
 
@@ -190,6 +200,7 @@ class OpSpec:
     out: Callable[[Any], Mapping[str, pl.DataType]]
     identity: Callable[[Any, PlanContext], Any] | None
     extensible: tuple[str, ...]
+    provenance: tuple[str, ...]
     asks_model: bool
     dedup: bool
     runtime: type[BaseModel] | None
@@ -230,7 +241,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
        columns: Sequence[str] | Callable[[Any], Sequence[str]] = (),
        out: Mapping[str, pl.DataType] | Callable[[Any], Mapping[str, pl.DataType]] | None = None,
        identity: Callable[[Any, PlanContext], Any] | None = None, extensible: Sequence[str] = (),
-       asks_model: bool = False, dedup: bool = False,
+       provenance: Sequence[str] = (), asks_model: bool = False, dedup: bool = False,
        runtime: type[BaseModel] | None = None) -> Callable[[Any], Any]:
     """Register an op.
 
@@ -244,6 +255,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
         out: columns it adds, with dtypes (or a function of the params). For SCORE beside `SCORE_SCHEMA`.
         identity: extra identity known only at plan time, such as the text of a template file.
         extensible: params whose growth adds an increment in place of redoing the step.
+        provenance: params that say where something lies (paths, names, a license) and so never enter a fingerprint.
         asks_model: the op declares requests; the step must name a `model`.
         dedup: a GLOBAL op whose tables are `nodes` and `pairs`, so `where` may compare by it.
         runtime: class of extra `runtime` settings; never identity.
@@ -254,7 +266,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
 
     def register(func: Any) -> Any:
         spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
-                      tuple(extensible), asks_model, dedup, runtime)
+                      tuple(extensible), tuple(provenance), asks_model, dedup, runtime)
         known = _OPS.get(name)
         if known is not None and (known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):
             raise OpError(f"op {name!r} is already defined in {known.func.__module__}: choose another name")

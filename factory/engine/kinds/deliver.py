@@ -1,0 +1,60 @@
+"""TRAIN, GATE and PUBLISH steps: a dataset leaves the warehouse, or decides whether the rest may go on."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from factory.engine.op import GateResult, Job, Kind, TrainResult
+from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
+from warehouse.content import hash_rows
+from warehouse.records import Counts, ShardRecord, Usage
+
+
+def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
+                stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Run the op on whole inputs. Returns {"record": shard record, "facts": what the manifest should say of it}."""
+    done = finished_shard(call, shard["number"])
+    if done is not None and call.spec.kind is not Kind.PUBLISH:
+        return {"record": done, "facts": {}}
+    clock = Clock()
+    workdir = call.warehouse.store.scratch() / uuid.uuid4().hex
+    workdir.mkdir(parents=True)
+    try:
+        job = _job(call, workdir)
+        result = call.spec.func(job, call.op_params, call.context())
+        facts, tables, content = _read_result(call, result)
+        rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs))
+        record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
+                              usage=Usage(seconds=clock.seconds()))
+    finally:
+        shutil.rmtree(workdir, ignore_errors=True)
+    emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
+    return {"record": record, "facts": facts}
+
+
+def _job(call: StepCall, workdir: Path) -> Job:
+    inputs = [call.input(index) for index in range(call.from_inputs)]
+    names = call.facts["input_names"]
+    job_facts = {**call.facts, "seed": call.seed}
+    return Job(inputs={name: dataset.scan() for name, dataset in zip(names, inputs, strict=False)},
+               refs={name: dataset.ref for name, dataset in zip(names, inputs, strict=False)}, facts=job_facts,
+               workdir=workdir, destination=Path(call.base_dir), model=call.model)
+
+
+def _read_result(call: StepCall, result: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame], Any]:
+    if isinstance(result, TrainResult):
+        committed = call.warehouse.commit_checkpoint(call.dataset, result.checkpoint, {
+            "base": call.model.name if call.model is not None else None, "dataset_ref": call.inputs[0],
+            "fingerprint": call.work_key, "metrics": result.metrics, "run_id": call.run_id})
+        facts: dict[str, Any] = {"checkpoint": committed.ref, "metrics": result.metrics}
+        return facts, result.tables, hash_rows(sorted(digest.encode() for digest in committed.files.values()))
+    if isinstance(result, GateResult):
+        facts = {"passed": result.passed, "reason": result.reason, "metrics": result.metrics}
+        return facts, {}, hash_rows([repr(sorted(facts.items())).encode()])
+    return {"receipt": result}, {}, hash_rows([repr(sorted(result.get("files", {}).items())).encode()])

@@ -1,0 +1,147 @@
+"""SELECT steps: `where` is applied in order, then the op chooses among what passed. No text is read or written.
+
+Every rule that a row fails is stored; the first in order is the primary reason and the one that is counted. A dedup rule
+compares only rows that passed the rules before it, so a wrong twin never ousts a right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+
+from factory.engine.kinds.duplicates import find_duplicates
+from factory.engine.op import Selection
+from factory.engine.reading import all_rows
+from factory.engine.schemas import REJECTIONS, SELECTION
+from factory.engine.task import Clock, Event, StepCall, conform, finish_shard, finished_shard, reasons_of
+from factory.engine.where import Condition, Rule
+from warehouse import Dataset
+from warehouse.content import hash_frame
+from warehouse.dataset import PARENT
+from warehouse.records import Counts, ShardRecord, Usage
+
+
+def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
+               stopping: Callable[[], bool]) -> ShardRecord:
+    """Choose rows of the `from` inputs."""
+    done = finished_shard(call, shard["number"])
+    if done is not None:
+        return done
+    clock, context = Clock(), call.context()
+    sources = [call.input(index) for index in range(call.from_inputs)]
+    rows = _candidates(call, sources)
+    rejections: list[pl.DataFrame] = []
+    passed = rows
+    for rule in call.rules:
+        scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
+        if scored.kind == "tables":
+            refused = _by_dedup(call, rule, scored, passed)
+        else:
+            refused = _by_scores(rule, scored, rows)
+        rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
+        passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
+    choice: Selection = call.spec.func(passed, call.op_params, context)
+    rejections.append(choice.rejected.with_columns(gate=pl.lit(call.op)))
+    record = _finish(call, shard["number"], rows, choice.kept, rejections, clock, context.counters)
+    emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
+    return record
+
+
+def _candidates(call: StepCall, sources: list[Dataset]) -> pl.DataFrame:
+    """All rows of the inputs: row_id, row_key, answer_key and parent_row_id where there are any, source, op columns."""
+    frames = []
+    for number, source in enumerate(sources):
+        wanted = list(call.spec.columns(call.op_params))
+        wanted += [name for name in ("answer_key",) if name in source.all_columns]
+        has_parent = any(content.parent is not None for content in source.contents)
+        frame = _with_parent(source, wanted) if has_parent else all_rows(source, wanted)
+        length = getattr(call.op_params, "length", None)
+        if length in frame.columns:
+            frame = frame.with_columns(pl.col(length).alias("_length"))
+        frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("_input")))
+    rows = pl.concat(frames, how="diagonal_relaxed")
+    return rows.unique("row_id", keep="first", maintain_order=True)
+
+
+def _with_parent(source: Dataset, columns: list[str]) -> pl.DataFrame:
+    rows = all_rows(source, columns)
+    edges = pl.concat([content.table("row_lineage").select(pl.col("child_row_id").alias("row_id"), PARENT)
+                       for content in source.contents if content.parent is not None]).collect()
+    return rows.join(edges, on="row_id", how="left", maintain_order="left")
+
+
+def _by_scores(rule: Rule, scored: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that fail a rule on a score table. Rows without a score (their scoring failed) are undecided."""
+    scores = scored.table("scores").collect()
+    joined = rows.select("row_id").join(scores, on="row_id", how="left", maintain_order="left")
+    known = pl.Series("row_id", scores["row_id"]) if scores.height else pl.Series("row_id", [], dtype=pl.Int64)
+    joined = joined.with_columns(_known=pl.col("row_id").is_in(known.implode()))
+    if not rule.conditions:
+        return _by_default(rule, joined)
+    refused: list[pl.DataFrame] = []
+    for condition in rule.conditions:
+        holds = _holds(condition)
+        fails = joined.filter(holds.is_null() | ~holds) if not rule.keep_undecided else joined.filter(~holds)
+        value = pl.col(condition.column)
+        refused.append(fails.select(
+            "row_id", pl.when(value.is_null()).then(pl.lit(f"{rule.step}.undecided"))
+            .otherwise(pl.lit(f"{rule.step}.{condition.column}")).alias("reason_code"),
+            pl.format("{} is {}, wanted {}", pl.lit(condition.column), value.cast(pl.String).fill_null("unknown"),
+                      pl.lit(f"{condition.operator} {condition.value}")).alias("reason"),
+            _number(joined, condition.column).alias("score"), pl.lit(_float(condition.value), pl.Float64).alias("threshold")))
+    return pl.concat(refused).unique("row_id", keep="first", maintain_order=True)
+
+
+def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
+    passed = pl.col("passed")
+    fails = joined.filter(~passed) if rule.keep_undecided else joined.filter(passed.is_null() | ~passed)
+    code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).otherwise(
+        pl.coalesce("reason_code", pl.when(passed.is_null()).then(pl.lit("undecided")).otherwise(pl.lit("refused"))))
+    reason = pl.when(~pl.col("_known")).then(pl.lit("the step failed on this row; see failures")).otherwise(pl.col("reason"))
+    return fails.select("row_id", (pl.lit(f"{rule.step}.") + code).alias("reason_code"), reason.alias("reason"),
+                        pl.col("score"), pl.lit(None, pl.Float64).alias("threshold"))
+
+
+def _holds(condition: Condition) -> pl.Expr:
+    column, value = pl.col(condition.column), condition.value
+    return {"ge": lambda: column >= value, "gt": lambda: column > value, "le": lambda: column <= value,
+            "lt": lambda: column < value, "eq": lambda: column == value, "in": lambda: column.is_in(value)}[
+        condition.operator]()
+
+
+def _number(frame: pl.DataFrame, column: str) -> pl.Expr:
+    numeric = frame.schema[column].is_numeric() or frame.schema[column] == pl.Boolean
+    return pl.col(column).cast(pl.Float64) if numeric else pl.lit(None, pl.Float64)
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _by_dedup(call: StepCall, rule: Rule, scored: Dataset, passed: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `passed` that have a twin which stays."""
+    prefer = getattr(call.op_params, "prefer", "shortest")
+    threshold, strict = call.facts["dedup_rules"][rule.step]
+    nodes, pairs = scored.table("nodes").collect(), scored.table("pairs").collect()
+    refused = find_duplicates(passed, nodes, pairs, threshold, strict=strict, prefer=prefer, seed=call.seed)
+    return refused.with_columns(
+        pl.lit(f"{rule.step}.duplicate").alias("reason_code"),
+        pl.format("near-duplicate (Jaccard {}) of a row that stays", pl.col("score").round(3)).alias("reason"))
+
+
+def _finish(call: StepCall, number: int, rows: pl.DataFrame, kept: pl.DataFrame, rejections: list[pl.DataFrame],
+            clock: Clock, counters: dict[str, int]) -> ShardRecord:
+    listed = [conform(frame.with_columns(_order=pl.lit(order)), {**REJECTIONS, "_order": pl.Int32()})
+              for order, frame in enumerate(rejections)]
+    refused = pl.concat(listed).with_columns(step=pl.lit(call.step), slot=pl.lit(0, pl.Int32))
+    refused = refused.sort("row_id", "_order").with_columns(primary=pl.col("_order") == pl.col("_order").min().over("row_id"))
+    refused = conform(refused, REJECTIONS)
+    chosen = conform(kept.select("row_id", "weight"), SELECTION).sort("row_id")
+    keyed = chosen.join(rows.select("row_id", "row_key"), on="row_id", maintain_order="left")
+    counts = Counts(owed=rows.height, kept=chosen.height, rejected=int(refused["primary"].sum()),
+                    reasons=reasons_of(refused, pl.DataFrame(schema={"error_type": pl.String})))
+    content = hash_frame(keyed, columns=["weight"])
+    return finish_shard(call, number, {"selection": chosen, "rejections": refused}, counts, content,
+                        usage=Usage(seconds=clock.seconds()), counters=counters)

@@ -1,0 +1,365 @@
+"""From a recipe to a plan: validated steps in order, each with its fingerprint. Needs no warehouse and creates nothing.
+
+Which steps are already there is decided in `factory.engine.resolve`, against a warehouse.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from factory.engine.errors import DataError, ModelError, OpError
+from factory.engine.identity import digest
+from factory.engine.op import (
+    CONTENT_KINDS,
+    SCORE_SCHEMA,
+    Kind,
+    OpSpec,
+    Params,
+    PlanContext,
+    SourcePlan,
+    get_op,
+)
+from factory.engine.recipe import LoadedRecipe, StepDecl
+from factory.engine.recipe_yaml import near, validation_error
+from factory.engine.runtime import StepRuntime
+from factory.engine.unroll import FlatStep, flatten
+from factory.engine.where import Rule, dedup_rule, parse_where
+from factory.models.spec import ModelSpec, ResolvedModel, resolve
+
+SEEDED = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE, Kind.SELECT, Kind.GLOBAL, Kind.TRAIN})
+"""Kinds whose result may depend on the seed. Scores, gates and receipts do not, so a new seed leaves them alone."""
+
+
+@dataclass(slots=True)
+class Step:
+    """A planned step. `inputs` are step names: first those of `from`, then scored steps of `where`, then the train step
+    that provides the model."""
+
+    name: str
+    spec: OpSpec
+    decl: StepDecl
+    params: Params
+    runtime: StepRuntime
+    inputs: list[str]
+    from_inputs: int
+    rules: list[Rule]
+    model: ResolvedModel | None
+    model_step: str | None
+    source: SourcePlan | None
+    seed: int
+    dataset: str
+    identity: dict[str, Any]
+    fingerprint: str
+    family: str
+    partial: bool
+    at: tuple[str | int, ...]
+
+    @property
+    def kind(self) -> Kind:
+        return self.spec.kind
+
+    @property
+    def op_key(self) -> str:
+        """Identity of the op's work on one input part: the fingerprint without inputs."""
+        return digest({key: value for key, value in self.identity.items() if key != "inputs"})
+
+
+@dataclass(slots=True)
+class Plan:
+    """Steps in an order in which they can run."""
+
+    loaded: LoadedRecipe
+    steps: dict[str, Step]
+    limit: int | None = None
+
+    @property
+    def recipe_name(self) -> str:
+        return self.loaded.recipe.recipe
+
+
+def make_plan(loaded: LoadedRecipe, *, limit: int | None = None, until: str | None = None,
+              checkpoints: Any = None) -> Plan:
+    """Validate a recipe and fingerprint its steps.
+
+    Args:
+        loaded: from `load_recipe`.
+        limit: truncate every source to this many records; the outputs are marked partial.
+        until: keep only what this step needs.
+        checkpoints: callable name -> (folder, identity) for models that are checkpoints of a warehouse.
+
+    Raises:
+        RecipeError, OpError, DataError, ModelError: with file, line and field where there is one.
+    """
+    _import_plugins(loaded)
+    flat = flatten(loaded)
+    by_name = {step.name: step for step in flat}
+    order = _order(loaded, by_name, until)
+    models = _Models(loaded, checkpoints)
+    steps: dict[str, Step] = {}
+    for name in order:
+        steps[name] = _plan_step(loaded, by_name[name], steps, models, limit)
+    _check_names(loaded, steps)
+    return Plan(loaded, steps, limit)
+
+
+def _import_plugins(loaded: LoadedRecipe) -> None:
+    base = str(loaded.base_dir)
+    for module in loaded.recipe.plugins:
+        if base not in sys.path:
+            sys.path.append(base)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise loaded.error(f"plugin module {module!r} cannot be imported ({error}): install it, or put it beside "
+                               "the recipe", "plugins") from None
+
+
+def _order(loaded: LoadedRecipe, flat: Mapping[str, FlatStep], until: str | None) -> list[str]:
+    """Depth-first topological order in the order written; names a cycle and unknown steps."""
+    order: list[str] = []
+    state: dict[str, str] = {}
+
+    def visit(name: str, chain: list[str]) -> None:
+        if state.get(name) == "done":
+            return
+        if name in chain:
+            cycle = [*chain[chain.index(name):], name]
+            raise loaded.error(f"the steps go in a circle: {' -> '.join(cycle)}; break it", *flat[name].at)
+        for reference in _references(loaded, flat[name], flat):
+            visit(reference, [*chain, name])
+        state[name] = "done"
+        order.append(name)
+
+    if until is not None and until not in flat:
+        raise loaded.error(f"--until {until}: no such step{near(until, flat)}", "steps")
+    for name in [until] if until is not None else list(flat):
+        visit(name, [])
+    return order
+
+
+def _references(loaded: LoadedRecipe, step: FlatStep, flat: Mapping[str, FlatStep]) -> list[str]:
+    named = [(source, "from") for source in step.decl.sources]
+    for entry in step.decl.where or []:
+        named += [(entry if isinstance(entry, str) else next(iter(entry), ""), "where")]
+    for reference, field in named:
+        if reference not in flat:
+            what = "names an input that is not a step" if field == "from" else "names a step that does not exist"
+            raise loaded.error(f"{what}: {reference!r}{near(reference, flat)}", *step.at, field)
+    references = [reference for reference, _ in named]
+    if step.decl.model is not None and step.decl.model not in loaded.recipe.models:
+        if step.decl.model not in flat:
+            known = [*loaded.recipe.models, *flat]
+            raise loaded.error(f"{step.decl.model!r} is neither in `models` nor a step{near(step.decl.model, known)}",
+                               *step.at, "model")
+        references.append(step.decl.model)
+    return references
+
+
+class _Models:
+    """Resolves the `models` block, each entry once and only when a step uses it."""
+
+    def __init__(self, loaded: LoadedRecipe, checkpoints: Any):
+        self.loaded, self.checkpoints = loaded, checkpoints
+        self._done: dict[str, ResolvedModel] = {}
+
+    def get(self, name: str) -> ResolvedModel:
+        if name not in self._done:
+            try:
+                spec = ModelSpec.model_validate(self.loaded.recipe.models[name])
+            except ValidationError as error:
+                raise validation_error(error, ModelSpec, self.loaded.path, self.loaded.positions,
+                                       ("models", name)) from None
+            try:
+                self._done[name] = resolve(spec, self.loaded.base_dir, checkpoint=self.checkpoints)
+            except (ModelError, DataError) as error:
+                raise self.loaded.error(str(error), "models", name) from None
+        return self._done[name]
+
+
+def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], models: _Models,
+               limit: int | None) -> Step:
+    decl = flat.decl
+    try:
+        spec = get_op(decl.op)
+    except OpError as error:
+        raise loaded.error(str(error), *flat.at, "op") from None
+    try:
+        params = spec.params.model_validate(decl.params)
+        runtime = StepRuntime.model_validate({**loaded.recipe.runtime, **decl.runtime})
+    except ValidationError as error:
+        field = "params" if error.title == spec.params.__name__ else "runtime"
+        model = spec.params if field == "params" else StepRuntime
+        raise validation_error(error, model, loaded.path, loaded.positions, (*flat.at, field)) from None
+    _check_shape(loaded, flat, spec, done)
+    rules = _rules(loaded, flat, done)
+    context = PlanContext(loaded.base_dir, limit, loaded.recipe.seed if decl.seed is None else decl.seed)
+    source, extra = _source_and_extra(loaded, flat, spec, params, context)
+    model_step = decl.model if decl.model is not None and decl.model not in loaded.recipe.models else None
+    resolved = models.get(decl.model) if decl.model is not None and model_step is None else None
+    inputs = [*decl.sources, *dict.fromkeys(rule.step for rule in rules if rule.step not in decl.sources)]
+    if model_step is not None:
+        inputs.append(model_step)
+    seed = context.seed
+    identity = _identity(spec, params, seed, extra, resolved, model_step, rules, inputs, done, limit)
+    step = Step(
+        name=flat.name, spec=spec, decl=decl, params=params, runtime=runtime, inputs=inputs,
+        from_inputs=len(decl.sources), rules=rules, model=resolved, model_step=model_step, source=source, seed=seed,
+        dataset=decl.name or f"{loaded.recipe.recipe}/{flat.name}", identity=identity, fingerprint=digest(identity),
+        family=digest(_family(spec, identity)), at=flat.at,
+        partial=(spec.kind is Kind.SOURCE and limit is not None) or any(done[name].partial for name in inputs))
+    _check_columns(loaded, step, done)
+    return step
+
+
+def _source_and_extra(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, params: Params,
+                      context: PlanContext) -> tuple[SourcePlan | None, Any]:
+    try:
+        if spec.kind is Kind.SOURCE:
+            source: SourcePlan = spec.func().plan(params, context)
+            return source, source.identity
+        return None, spec.identity(params, context) if spec.identity is not None else None
+    except (DataError, OpError) as error:
+        raise loaded.error(str(error), *flat.at, "params") from None
+
+
+def _identity(spec: OpSpec, params: Params, seed: int, extra: Any, model: ResolvedModel | None,
+              model_step: str | None, rules: list[Rule], inputs: list[str], done: Mapping[str, Step],
+              limit: int | None) -> dict[str, Any]:
+    kept = {name: value for name, value in params.model_dump(mode="json").items() if name not in spec.provenance}
+    identity: dict[str, Any] = {"op": spec.name, "version": spec.version, "params": kept,
+                                "inputs": [done[name].fingerprint for name in inputs]}
+    if spec.kind in SEEDED:
+        identity["seed"] = seed
+    if extra is not None:
+        identity["content"] = extra
+    if model is not None:
+        identity["model"] = model.identity
+    elif model_step is not None:
+        identity["model"] = {"step": done[model_step].fingerprint}
+    if rules:
+        identity["where"] = [rule.identity(inputs.index(rule.step)) for rule in rules]
+    if spec.kind is Kind.SOURCE and limit is not None:
+        identity["limit"] = limit
+    return identity
+
+
+def _family(spec: OpSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity without what may grow: extensible params, the inputs, and the content of a source."""
+    family = {key: value for key, value in identity.items() if key not in ("inputs", "limit")}
+    family["params"] = {key: value for key, value in identity["params"].items() if key not in spec.extensible}
+    if spec.kind is Kind.SOURCE:
+        family.pop("content", None)
+    return family
+
+
+def _check_shape(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mapping[str, Step]) -> None:
+    decl, count = flat.decl, len(flat.decl.sources)
+    if spec.kind is Kind.SOURCE and count:
+        raise loaded.error(f"{decl.op} is a source and takes no `from`", *flat.at, "from")
+    if spec.kind is not Kind.SOURCE and not count:
+        raise loaded.error(f"{decl.op} needs an input: add `from: <step>`", *flat.at)
+    if count > 1 and spec.kind not in (Kind.SELECT, Kind.TRAIN, Kind.GATE, Kind.PUBLISH):
+        raise loaded.error(f"{decl.op} takes one input, got {count}", *flat.at, "from")
+    if spec.asks_model and decl.model is None:
+        raise loaded.error(f"{decl.op} asks a model: add `model: <name of models>`", *flat.at)
+    if decl.model is not None and not (spec.asks_model or spec.kind is Kind.TRAIN):
+        raise loaded.error(f"{decl.op} asks no model: remove `model`", *flat.at, "model")
+    if decl.where is not None and spec.kind is not Kind.SELECT:
+        raise loaded.error(f"{decl.op} cannot choose rows: `where` belongs to a select step", *flat.at, "where")
+    if decl.model is not None and decl.model in done and done[decl.model].kind is not Kind.TRAIN:
+        raise loaded.error(f"step {decl.model!r} makes no checkpoint: name a train step or an entry of `models`",
+                           *flat.at, "model")
+    for name in decl.sources:
+        if done[name].kind not in CONTENT_KINDS | {Kind.SELECT} and spec.kind not in (Kind.GATE, Kind.PUBLISH):
+            raise loaded.error(f"{name!r} ({done[name].spec.name}) measures rows and holds none: name the step it "
+                               f"measures, or choose with a select step", *flat.at, "from")
+
+
+def content_root(done: Mapping[str, Step], name: str) -> set[str]:
+    """The steps that created the rows of `name`."""
+    step = done[name]
+    if step.kind in CONTENT_KINDS:
+        return {name}
+    return set().union(*(content_root(done, source) for source in step.inputs[: step.from_inputs]))
+
+
+def _rules(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step]) -> list[Rule]:
+    rules = parse_where(flat.decl.where or [], lambda message, index: loaded.error(message, *flat.at, "where", index))
+    roots = set().union(*(content_root(done, name) for name in flat.decl.sources)) if flat.decl.where else set()
+    scored = [name for name, step in done.items() if step.kind in (Kind.SCORE, Kind.GLOBAL)]
+    for index, rule in enumerate(rules):
+        step = done[rule.step]
+        at = (*flat.at, "where", index)
+        if step.kind not in (Kind.SCORE, Kind.GLOBAL):
+            raise loaded.error(f"{rule.step!r} ({step.spec.name}) scores nothing: `where` names scored steps "
+                               f"({', '.join(scored) or 'there are none'})", *at)
+        if not content_root(done, rule.step) & roots:
+            raise loaded.error(f"{rule.step!r} scored the rows of {' and '.join(sorted(content_root(done, rule.step)))}, "
+                               f"not those of {' and '.join(sorted(roots))}", *at)
+        known = ["jaccard"] if step.spec.dedup else [*SCORE_SCHEMA, *step.spec.out(step.params)]
+        for condition in rule.conditions:
+            if condition.column not in known:
+                raise loaded.error(f"{rule.step!r} has no column {condition.column!r}{near(condition.column, known)} "
+                                   f"(it has {', '.join(known)})", *at)
+        if step.spec.dedup:
+            _check_dedup_rule(loaded, rule, step, at)
+    return rules
+
+
+def _check_dedup_rule(loaded: LoadedRecipe, rule: Rule, step: Step, at: tuple[str | int, ...]) -> None:
+    try:
+        threshold, _ = dedup_rule(rule, step.spec.func.threshold(step.params))
+    except ValueError as error:
+        raise loaded.error(str(error), *at) from None
+    floor = getattr(step.params, "floor", 1.0)
+    if threshold < floor:
+        raise loaded.error(f"{rule.step} stores pairs from jaccard {floor:g} up, so {threshold:g} cannot be judged: set "
+                           f"steps.{rule.step}.params.floor to {threshold:g} or less", *at)
+
+
+def known_columns(done: Mapping[str, Step], name: str) -> set[str] | None:
+    """Columns of a step's rows, own and inherited; None when an op does not say."""
+    step = done[name]
+    if step.kind is Kind.SELECT:
+        options = [known_columns(done, source) for source in step.inputs[: step.from_inputs]]
+        return None if any(o is None for o in options) else set().union(*[o for o in options if o is not None])
+    if step.source is not None:
+        return set(step.source.schema)
+    own = set(step.spec.out(step.params))
+    parents = known_columns(done, step.inputs[0]) if step.inputs and step.kind is not Kind.MERGE else set()
+    return None if not own or parents is None else own | parents
+
+
+def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -> None:
+    """An op that reads a column nobody writes is a mistake of the recipe, found before anything runs."""
+    for source in step.inputs[: step.from_inputs]:
+        known = known_columns(done, source)
+        if known is None:
+            continue
+        for column in step.spec.columns(step.params):
+            if column not in known:
+                close = difflib.get_close_matches(column, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise loaded.error(f"{step.spec.name} reads the column {column!r}, which {source!r} does not have{hint} "
+                                   f"(it has {', '.join(sorted(known))})", *step.at, "params")
+
+
+def _check_names(loaded: LoadedRecipe, steps: Mapping[str, Step]) -> None:
+    from warehouse.layout import check_name
+
+    owners: dict[str, str] = {}
+    for step in steps.values():
+        try:
+            check_name(step.dataset)
+        except ValueError as error:
+            raise loaded.error(str(error), *step.at, "name") from None
+        if step.dataset in owners:
+            raise loaded.error(f"steps {owners[step.dataset]!r} and {step.name!r} both write {step.dataset!r}", *step.at)
+        owners[step.dataset] = step.name

@@ -1,0 +1,257 @@
+"""From a planned step to tasks: the increment's frozen plan, and what each worker has to do. Runs in the driver.
+
+An increment's plan (shards, id namespace, the version it extends) is created once, put-if-absent; whoever comes second,
+after a crash or beside us, reads and obeys it. That is why the size of shards may change from one attempt to the next
+without changing a single row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from factory.engine.identity import digest
+from factory.engine.kinds.answers import standing_rows
+from factory.engine.op import Kind
+from factory.engine.plan import Plan, Step
+from factory.engine.reading import InputShard, all_rows, input_shards
+from factory.engine.schemas import STANDING
+from factory.engine.task import StepCall, Task, conform
+from factory.models.spec import ResolvedModel
+from warehouse import Dataset, Warehouse, layout
+from warehouse.ids import claim_namespace
+from warehouse.parts import write_part
+from warehouse.records import Manifest, WorkPlan
+
+KINDS = "factory.engine.kinds"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A step ready to run: its call, the frozen plan, and stages of tasks (a stage starts when the one before is done)."""
+
+    call: StepCall
+    work: WorkPlan
+    stages: list[list[Task]]
+    inputs: list[Manifest]
+    base: Manifest | None
+
+
+def work_key(step: Step, inputs: list[Manifest], retried: Manifest | None) -> str:
+    """Names one increment: the step, exactly these inputs, and which version's failures are tried again."""
+    return digest({"fingerprint": step.fingerprint, "inputs": [found.parts_digest for found in inputs],
+                   "retry": retried.ref if retried is not None else None})
+
+
+def prepare(plan: Plan, step: Step, warehouse: Warehouse, inputs: list[Manifest], run_id: str, *, workers: int,
+            retried: Manifest | None = None, model: ResolvedModel | None = None,
+            facts: dict[str, Any] | None = None) -> Prepared:
+    """Freeze (or read) the increment's plan and make its tasks."""
+    key = work_key(step, inputs, retried)
+    call = StepCall(
+        root=str(warehouse.root), run_id=run_id, step=step.name, op=step.spec.name,
+        params=step.params.model_dump(mode="python"), seed=step.seed, extra=step.identity.get("content"),
+        inputs=tuple(found.ref for found in inputs), from_inputs=step.from_inputs, rules=tuple(step.rules),
+        runtime=step.runtime, model=model, dataset=step.dataset, family=step.family, op_key=step.op_key,
+        work_key=key, plugins=tuple(plan.loaded.recipe.plugins), base_dir=str(plan.loaded.base_dir), facts=facts or {})
+    makers = {Kind.SOURCE: _prepare_source, Kind.MAP: _prepare_expand, Kind.EXPAND: _prepare_expand,
+              Kind.MERGE: _prepare_one, Kind.SCORE: _prepare_score, Kind.GLOBAL: _prepare_global,
+              Kind.SELECT: _prepare_one, Kind.TRAIN: _prepare_one, Kind.GATE: _prepare_one, Kind.PUBLISH: _prepare_one}
+    return makers[step.kind](step, warehouse, call, inputs, retried, workers)
+
+
+def _freeze(warehouse: Warehouse, step: Step, draft: WorkPlan, namespace: bool) -> WorkPlan:
+    """The plan of this increment: ours if we are first, else the one that is there."""
+    store, path = warehouse.store, layout.work_plan(draft.key)
+    if not store.exists(path):
+        if namespace:
+            owner = {"dataset": step.dataset, "step": step.name, "op": step.spec.name, "work_key": draft.key}
+            draft = draft.model_copy(update={"namespace": claim_namespace(store, owner)})
+        store.put_if_absent(path, draft.to_json())
+    return WorkPlan.model_validate_json(store.get(path))
+
+
+def _frozen(warehouse: Warehouse, key: str) -> WorkPlan | None:
+    path = layout.work_plan(key)
+    return WorkPlan.model_validate_json(warehouse.store.get(path)) if warehouse.store.exists(path) else None
+
+
+def _base(step: Step, warehouse: Warehouse, retried: Manifest | None, model: Manifest | None) -> Manifest | None:
+    """The version this increment extends: the newest of the same dataset and family, written by the same checkpoint."""
+    if retried is not None:
+        return retried
+    wanted = model.parts_digest if model is not None else None
+    family = [found for found in warehouse.family(step.family) if found.kind == "rows"
+              and next((item.parts_digest for item in found.inputs if item.role == "model"), None) == wanted]
+    own = [found for found in family if found.dataset == step.dataset]
+    return (own or family or [None])[-1]  # type: ignore[list-item]
+
+
+def _prepare_source(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
+                    workers: int) -> Prepared:
+    assert step.source is not None
+    work = _frozen(warehouse, call.work_key)
+    if work is None:
+        base = _base(step, warehouse, retried, None)
+        draft = WorkPlan(key=call.work_key, base=base.ref if base else None, shards=tuple(step.source.splits))
+        work = _freeze(warehouse, step, draft, namespace=True)
+    schema = dict(step.source.schema)
+    call = replace(call, namespace=work.namespace, base=work.base, facts={**call.facts, "schema": schema})
+    # the splits of this attempt are used, not the frozen ones: they may lie elsewhere now; their number is content
+    numbered = list(enumerate(step.source.splits))
+    groups = [numbered] if work.base is not None else [[item] for item in numbered]
+    tasks = [Task(f"{KINDS}.source:run_source", call, group, f"{step.name}") for group in groups]
+    return Prepared(call, work, [tasks], inputs, warehouse.manifest(work.base) if work.base else None)
+
+
+def _prepare_expand(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest],
+                    retried: Manifest | None, workers: int) -> Prepared:
+    source = warehouse.dataset(inputs[0].ref)
+    work = _frozen(warehouse, call.work_key)
+    if work is None:
+        model = inputs[-1] if step.model_step is not None else None
+        draft = _draft_expand(step, warehouse, call, source, retried, model)
+        work = _freeze(warehouse, step, draft, namespace=True)
+    call = replace(call, namespace=work.namespace, base=work.base, standing=work.standing, occurrences=work.occurrences)
+    base = warehouse.manifest(work.base) if work.base else None
+    shards = [dict(shard) for shard in work.shards]
+    if step.spec.asks_model:
+        groups = step.runtime.processes or (workers if call.model is not None and call.model.kind == "replay" else 1)
+        dealt = [shards[index::groups] for index in range(groups)]
+        tasks = [Task(f"{KINDS}.pump:run_pump", call, group, step.name) for group in dealt if group]
+    else:
+        tasks = [Task(f"{KINDS}.rows:run_rows", call, shard, step.name) for shard in shards]
+    return Prepared(call, work, [tasks], inputs, base)
+
+
+def _draft_expand(step: Step, warehouse: Warehouse, call: StepCall, source: Dataset,
+                  retried: Manifest | None, model: Manifest | None) -> WorkPlan:
+    """Which slots are owed: all of the input's, less those that stand from an earlier increment."""
+    store = warehouse.store
+    rows = all_rows(source, [])
+    repeated = rows.with_columns(occurrence=pl.int_range(pl.len()).over("row_key")).filter(pl.col("occurrence") > 0)
+    base = _base(step, warehouse, retried, model)
+    standing, superseded = None, None
+    owed_none: set[int] = set()
+    if base is not None:
+        dataset = warehouse.dataset(base.ref)
+        kept = standing_rows(dataset, rows["row_id"], call.params)
+        settled = kept.select(pl.col("parent").alias("row_id"), "slot")
+        carried = _refused_slots(dataset, rows["row_id"], call.params, failures=retried is None)
+        settled = conform(pl.concat([settled, carried]).unique(maintain_order=True), STANDING)
+        if kept.height == 0 and carried.height == 0:
+            base = None
+        else:
+            standing = write_part(store, settled)
+            superseded = _superseded(warehouse, dataset, kept["row_id"])
+            owed_none = _full(settled, call.params)
+    shards = _slices(input_shards(source), step.runtime.shard_rows, owed_none, warehouse)
+    return WorkPlan(key=call.work_key, base=base.ref if base is not None else None, shards=tuple(shards),
+                    standing=standing, superseded=superseded,
+                    occurrences=write_part(store, repeated.select("row_id", "occurrence")) if repeated.height else None)
+
+
+def _refused_slots(base: Dataset, inputs: pl.Series, params: dict[str, Any], *, failures: bool) -> pl.DataFrame:
+    """Slots of the base that were rejected, and (unless they are tried again) those that failed."""
+    frames = [pl.DataFrame(schema=STANDING)]
+    for table in ("rejections", "failures") if failures else ("rejections",):
+        if base.parts(table):
+            frame = base.table(table).select("row_id", "slot").collect()
+            frame = frame.filter(pl.col("row_id").is_in(inputs.implode()))
+            wanted = params.get("n")
+            frames.append(frame.filter(pl.col("slot") < wanted) if isinstance(wanted, int) else frame)
+    return conform(pl.concat(frames).unique(maintain_order=True), STANDING)
+
+
+def _superseded(warehouse: Warehouse, base: Dataset, kept: pl.Series) -> Any:
+    """All rows in the base's parts that no longer count, as a part; None when there are none."""
+    every = base.table("rows").select("row_id").collect()["row_id"]
+    gone = every.filter(~every.is_in(kept.implode())).sort()
+    return write_part(warehouse.store, pl.DataFrame({"row_id": gone})) if gone.len() else None
+
+
+def _full(settled: pl.DataFrame, params: dict[str, Any]) -> set[int]:
+    """Input rows that owe nothing any more, where the op says how many slots a row has (`n`)."""
+    wanted = params.get("n")
+    if not isinstance(wanted, int):
+        return set()
+    counted = settled.group_by("row_id").len().filter(pl.col("len") >= wanted)
+    return set(counted["row_id"].to_list())
+
+
+def _slices(shards: list[InputShard], size: int, owed_none: set[int], warehouse: Warehouse) -> list[dict[str, Any]]:
+    from warehouse.parts import read_part
+
+    slices: list[dict[str, Any]] = []
+    for shard in shards:
+        for start in range(0, shard.rows, size):
+            stop = min(start + size, shard.rows)
+            if owed_none:
+                ids = shard.ids if shard.ids is not None else read_part(warehouse.store, shard.part, ["row_id"])["row_id"]
+                if all(row_id in owed_none for row_id in ids.slice(start, stop - start).to_list()):
+                    continue
+            slices.append({"number": len(slices), "digest": shard.digest, "start": start, "stop": stop,
+                           "rows": stop - start})
+    return slices
+
+
+def _prepare_score(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
+                   workers: int) -> Prepared:
+    work = _frozen(warehouse, call.work_key)
+    if work is None:
+        shards = []
+        for number, shard in enumerate(input_shards(warehouse.dataset(inputs[0].ref))):
+            marker, previous = _score_marker(warehouse, call.op_key, shard.digest, retried is not None)
+            shards.append({"number": number, "digest": shard.digest, "marker": marker, "previous": previous,
+                           "rows": shard.rows})
+        work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
+    tasks = [Task(f"{KINDS}.score:run_score", call, dict(shard), step.name) for shard in work.shards]
+    return Prepared(call, work, [tasks], inputs, None)
+
+
+def _score_marker(warehouse: Warehouse, op_key: str, name: str, retry: bool) -> tuple[str, str | None]:
+    """The record to use or make for an input part, and the one whose failures it tries again."""
+    from warehouse.records import ShardRecord
+
+    store, attempt = warehouse.store, 0
+    while store.exists(layout.work_shard(op_key, f"{name}-r{attempt + 1}")):
+        attempt += 1
+    newest = name if attempt == 0 else f"{name}-r{attempt}"
+    if retry and store.exists(layout.work_shard(op_key, newest)):
+        record = ShardRecord.model_validate_json(store.get(layout.work_shard(op_key, newest)))
+        if record.counts.failed:
+            return f"{name}-r{attempt + 1}", newest
+    return newest, None
+
+
+def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
+                    workers: int) -> Prepared:
+    shards = [{"number": number, "digest": shard.digest, "rows": shard.rows}
+              for number, shard in enumerate(input_shards(warehouse.dataset(inputs[0].ref)))]
+    work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
+    shards = [dict(shard) for shard in work.shards]
+    module = f"{KINDS}.collective"
+    merge = {"number": 0, "digests": [shard["digest"] for shard in shards], "rows": sum(s["rows"] for s in shards)}
+    stages = [[Task(f"{module}:run_partial", call, shard, step.name) for shard in shards],
+              [Task(f"{module}:run_merge_partials", call, merge, step.name)]]
+    if hasattr(step.spec.func, "decide"):
+        stages.append([Task(f"{module}:run_decide", call, shard, step.name) for shard in shards])
+    return Prepared(call, work, stages, inputs, None)
+
+
+def _prepare_one(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
+                 workers: int) -> Prepared:
+    """Kinds that are one task: MERGE, SELECT, TRAIN, GATE, PUBLISH."""
+    function = {Kind.MERGE: "rows:run_merge", Kind.SELECT: "select:run_select"}.get(step.kind, "deliver:run_deliver")
+    draft = WorkPlan(key=call.work_key, shards=({"number": 0},))
+    work = _freeze(warehouse, step, draft, namespace=step.kind is Kind.MERGE)
+    call = replace(call, namespace=work.namespace)
+    return Prepared(call, work, [[Task(f"{KINDS}.{function}", call, {"number": 0}, step.name)]], inputs, None)
+
+
+def code_digest(step: Step) -> str:
+    """sha256 of the op's module source: recorded, and compared to warn when code changed under the same version."""
+    return hashlib.sha256(step.spec.source_text().encode()).hexdigest()

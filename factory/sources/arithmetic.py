@@ -1,0 +1,97 @@
+"""Sums without any dependency: problem i of a seed, without making the others.
+
+All expressions of `terms` numbers from 0 to 10^digits − 1 with `operators` between them are numbered 0 … N − 1. The
+seed picks a permutation of these numbers (a four-round Feistel network over the next power of four, walked until the
+value falls below N: "cycle walking", Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002, §4). So the
+first `count` problems of a seed are distinct, in a fixed order, and each can be made alone. Products bind first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from math import prod
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_ROUNDS = 4
+
+
+class ArithmeticConfig(BaseModel):
+    """`digits`: most digits of a number; `terms`: numbers in an expression; `form`: the question, with
+    `{expression}` where the expression goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digits: int = Field(1, ge=1, le=18)
+    terms: int = Field(2, ge=2, le=16)
+    operators: tuple[Literal["+", "-", "*"], ...] = Field(("+", "-", "*"), min_length=1)
+    form: str = "What is {expression}?"
+
+    @field_validator("operators")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names an operator twice")
+        return value
+
+    @field_validator("form")
+    @classmethod
+    def _has_place(cls, value: str) -> str:
+        if "{expression}" not in value:
+            raise ValueError("lacks {expression}, the place of the expression")
+        return value
+
+    @property
+    def distinct(self) -> int:
+        """How many different problems there are."""
+        numbers: int = 10 ** (self.digits * self.terms)
+        between: int = len(self.operators) ** (self.terms - 1)
+        return numbers * between
+
+
+def make_item(config: ArithmeticConfig, seed: int, index: int) -> dict[str, Any]:
+    """Problem `index` of a seed: `question`, `answer` (decimal digits) and `metadata`. `index` is below
+    `config.distinct`."""
+    numbers, operators = _decode(config, _permute(index, config.distinct, seed))
+    expression = " ".join(str(part) for pair in zip(numbers, [*operators, ""], strict=True) for part in pair).strip()
+    return {"question": config.form.replace("{expression}", expression), "answer": str(_evaluate(numbers, operators)),
+            "metadata": {"expression": expression, "index": index, "seed": seed,
+                         "difficulty": {"digits": config.digits, "terms": config.terms}}}
+
+
+def _decode(config: ArithmeticConfig, code: int) -> tuple[list[int], list[str]]:
+    numbers: list[int] = []
+    operators: list[str] = []
+    for _ in range(config.terms):
+        code, number = divmod(code, 10 ** config.digits)
+        numbers.append(number)
+    for _ in range(config.terms - 1):
+        code, which = divmod(code, len(config.operators))
+        operators.append(config.operators[which])
+    return numbers, operators
+
+
+def _evaluate(numbers: list[int], operators: list[str]) -> int:
+    total, sign, factors = 0, 1, [numbers[0]]
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        if operator == "*":
+            factors.append(number)
+            continue
+        total += sign * prod(factors)
+        sign, factors = (1 if operator == "+" else -1), [number]
+    return total + sign * prod(factors)
+
+
+def _permute(index: int, size: int, seed: int) -> int:
+    half = max(1, -(-(size - 1).bit_length() // 2))
+    mask = (1 << half) - 1
+    value = index
+    while True:
+        left, right = value >> half, value & mask
+        for turn in range(_ROUNDS):
+            text = f"{seed}:{turn}:{right}".encode()
+            left, right = right, left ^ (int.from_bytes(hashlib.shake_256(text).digest(half // 8 + 1)) & mask)
+        value = left << half | right
+        if value < size:
+            return value
