@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from factory.engine.errors import ModelError
 from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.where import dedup_rule
 from factory.models.spec import ModelSpec, ResolvedModel, resolve
-from warehouse import Warehouse
+from warehouse import NotInWarehouse, Warehouse
 from warehouse.records import Manifest, StepReport
 
 
@@ -30,11 +31,16 @@ def task_facts(plan: Plan, step: Step, inputs: list[Manifest], reports: list[Ste
 
 def checkpoint_finder(warehouse: Warehouse | None) -> Any:
     """For `resolve`: lays a checkpoint of the warehouse out in a folder, and says what identifies it."""
-    if warehouse is None:
-        return None
+
 
     def find(ref: str) -> tuple[Path, dict[str, Any]]:
-        record = warehouse.checkpoint(ref)
+        if warehouse is None:
+            raise ModelError(f"checkpoint {ref!r}: the warehouse that should hold it does not exist: train it first, or "
+                             "name another warehouse")
+        try:
+            record = warehouse.checkpoint(ref)
+        except NotInWarehouse as error:
+            raise ModelError(str(error)) from None
         folder = warehouse.store.path(f"tmp/checkpoints/{record.commit_id}")
         return warehouse.checkpoint_folder(record, folder), {"files": record.files}
 

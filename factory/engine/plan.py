@@ -8,14 +8,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+import polars as pl
+from pydantic import BaseModel, ValidationError
 
 from factory.engine.errors import DataError, ModelError, OpError
-from factory.engine.identity import digest
+from factory.engine.identity import canonical, digest
 from factory.engine.op import (
     CONTENT_KINDS,
     SCORE_SCHEMA,
@@ -30,8 +31,11 @@ from factory.engine.recipe import LoadedRecipe, StepDecl
 from factory.engine.recipe_yaml import near, validation_error
 from factory.engine.runtime import StepRuntime
 from factory.engine.unroll import FlatStep, flatten
-from factory.engine.where import Rule, dedup_rule, parse_where
+from factory.engine.where import Rule, dedup_rule, misfit, parse_where
 from factory.models.spec import ModelSpec, ResolvedModel, resolve
+
+Settings = TypeVar("Settings", bound=BaseModel)
+MODEL_SOURCES = ("hub", "path", "package", "checkpoint", "served", "replay")
 
 SEEDED = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE, Kind.SELECT, Kind.GLOBAL, Kind.TRAIN})
 """Kinds whose result may depend on the seed. Scores, gates and receipts do not, so a new seed leaves them alone."""
@@ -98,6 +102,7 @@ def make_plan(loaded: LoadedRecipe, *, limit: int | None = None, until: str | No
         RecipeError, OpError, DataError, ModelError: with file, line and field where there is one.
     """
     _import_plugins(loaded)
+    _validated(loaded, StepRuntime, loaded.recipe.runtime, "runtime")
     flat = flatten(loaded)
     by_name = {step.name: step for step in flat}
     order = _order(loaded, by_name, until)
@@ -111,14 +116,14 @@ def make_plan(loaded: LoadedRecipe, *, limit: int | None = None, until: str | No
 
 def _import_plugins(loaded: LoadedRecipe) -> None:
     base = str(loaded.base_dir)
-    for module in loaded.recipe.plugins:
+    for index, module in enumerate(loaded.recipe.plugins):
         if base not in sys.path:
             sys.path.append(base)
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ImportError, SyntaxError) as error:
             raise loaded.error(f"plugin module {module!r} cannot be imported ({error}): install it, or put it beside "
-                               "the recipe", "plugins") from None
+                               "the recipe", "plugins", index) from error
 
 
 def _order(loaded: LoadedRecipe, flat: Mapping[str, FlatStep], until: str | None) -> list[str]:
@@ -145,13 +150,13 @@ def _order(loaded: LoadedRecipe, flat: Mapping[str, FlatStep], until: str | None
 
 
 def _references(loaded: LoadedRecipe, step: FlatStep, flat: Mapping[str, FlatStep]) -> list[str]:
-    named = [(source, "from") for source in step.decl.sources]
-    for entry in step.decl.where or []:
-        named += [(entry if isinstance(entry, str) else next(iter(entry), ""), "where")]
+    named: list[tuple[str, tuple[str | int, ...]]] = [(source, ("from",)) for source in step.decl.sources]
+    for index, entry in enumerate(step.decl.where or []):
+        named += [(name, ("where", index)) for name in ([entry] if isinstance(entry, str) else entry)]
     for reference, field in named:
         if reference not in flat:
-            what = "names an input that is not a step" if field == "from" else "names a step that does not exist"
-            raise loaded.error(f"{what}: {reference!r}{near(reference, flat)}", *step.at, field)
+            raise loaded.error(f"there is no step {reference!r}{near(reference, flat) or f'; there are {_few(flat)}'}",
+                               *step.at, *field)
     references = [reference for reference, _ in named]
     if step.decl.model is not None and step.decl.model not in loaded.recipe.models:
         if step.decl.model not in flat:
@@ -160,6 +165,11 @@ def _references(loaded: LoadedRecipe, step: FlatStep, flat: Mapping[str, FlatSte
                                *step.at, "model")
         references.append(step.decl.model)
     return references
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:12]) + (", …" if len(listed) > 12 else "")
 
 
 class _Models:
@@ -179,8 +189,24 @@ class _Models:
             try:
                 self._done[name] = resolve(spec, self.loaded.base_dir, checkpoint=self.checkpoints)
             except (ModelError, DataError) as error:
-                raise self.loaded.error(str(error), "models", name) from None
+                given = next(kind for kind in MODEL_SOURCES if getattr(spec, kind) is not None)
+                inner = ("answers",) if given == "replay" else ()
+                raise self.loaded.error(str(error), "models", name, given, *inner) from None
+            self._check_rules(name, spec)
         return self._done[name]
+
+    def _check_rules(self, name: str, spec: ModelSpec) -> None:
+        """A rule that is no template is a mistake of the recipe, found before anything runs."""
+        if spec.replay is None:
+            return
+        from jinja2 import Environment, TemplateSyntaxError
+
+        for index, rule in enumerate(spec.replay.rules):
+            try:
+                Environment().parse(rule.text)
+            except TemplateSyntaxError as error:
+                raise self.loaded.error(f"no Jinja template over the row's columns and rng ({error.message}): mend it",
+                                        "models", name, "replay", "rules", index, "text") from None
 
 
 def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], models: _Models,
@@ -190,13 +216,8 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         spec = get_op(decl.op)
     except OpError as error:
         raise loaded.error(str(error), *flat.at, "op") from None
-    try:
-        params = spec.params.model_validate(decl.params)
-        runtime = StepRuntime.model_validate({**loaded.recipe.runtime, **decl.runtime})
-    except ValidationError as error:
-        field = "params" if error.title == spec.params.__name__ else "runtime"
-        model = spec.params if field == "params" else StepRuntime
-        raise validation_error(error, model, loaded.path, loaded.positions, (*flat.at, field)) from None
+    params = _validated(loaded, spec.params, decl.params, *flat.at, "params")
+    runtime = _validated(loaded, StepRuntime, {**loaded.recipe.runtime, **decl.runtime}, *flat.at, "runtime")
     _check_shape(loaded, flat, spec, done)
     rules = _rules(loaded, flat, done)
     context = PlanContext(loaded.base_dir, limit, loaded.recipe.seed if decl.seed is None else decl.seed)
@@ -208,6 +229,10 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         inputs.append(model_step)
     seed = context.seed
     identity = _identity(spec, params, seed, extra, resolved, model_step, rules, inputs, done, limit)
+    try:
+        canonical(identity, "identity")
+    except TypeError as error:
+        raise loaded.error(f"{error}; a fingerprint needs plain finite values", *flat.at) from None
     step = Step(
         name=flat.name, spec=spec, decl=decl, params=params, runtime=runtime, inputs=inputs,
         from_inputs=len(decl.sources), rules=rules, model=resolved, model_step=model_step, source=source, seed=seed,
@@ -216,6 +241,13 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         partial=(spec.kind is Kind.SOURCE and limit is not None) or any(done[name].partial for name in inputs))
     _check_columns(loaded, step, done)
     return step
+
+
+def _validated(loaded: LoadedRecipe, model: type[Settings], values: Mapping[str, Any], *at: str | int) -> Settings:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise validation_error(error, model, loaded.path, loaded.positions, at) from None
 
 
 def _source_and_extra(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, params: Params,
@@ -266,7 +298,7 @@ def _check_shape(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mappi
     if spec.kind is not Kind.SOURCE and not count:
         raise loaded.error(f"{decl.op} needs an input: add `from: <step>`", *flat.at)
     if count > 1 and spec.kind not in (Kind.SELECT, Kind.TRAIN, Kind.GATE, Kind.PUBLISH):
-        raise loaded.error(f"{decl.op} takes one input, got {count}", *flat.at, "from")
+        raise loaded.error(f"{decl.op} takes one input, got {count}: name one step; a select step can join several", *flat.at, "from")
     if spec.asks_model and decl.model is None:
         raise loaded.error(f"{decl.op} asks a model: add `model: <name of models>`", *flat.at)
     if decl.model is not None and not (spec.asks_model or spec.kind is Kind.TRAIN):
@@ -303,11 +335,14 @@ def _rules(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step]) -> li
         if not content_root(done, rule.step) & roots:
             raise loaded.error(f"{rule.step!r} scored the rows of {' and '.join(sorted(content_root(done, rule.step)))}, "
                                f"not those of {' and '.join(sorted(roots))}", *at)
-        known = ["jaccard"] if step.spec.dedup else [*SCORE_SCHEMA, *step.spec.out(step.params)]
+        known = {"jaccard": pl.Float64()} if step.spec.dedup else {**SCORE_SCHEMA, **step.spec.out(step.params)}
         for condition in rule.conditions:
             if condition.column not in known:
                 raise loaded.error(f"{rule.step!r} has no column {condition.column!r}{near(condition.column, known)} "
                                    f"(it has {', '.join(known)})", *at)
+            if not step.spec.dedup and (wanted := misfit(condition, known[condition.column])):
+                raise loaded.error(f"{rule.step}.{condition.column} is compared with {wanted}, got "
+                                   f"{condition.operator} {condition.value!r}", *at)
         if step.spec.dedup:
             _check_dedup_rule(loaded, rule, step, at)
     return rules
@@ -361,5 +396,6 @@ def _check_names(loaded: LoadedRecipe, steps: Mapping[str, Step]) -> None:
         except ValueError as error:
             raise loaded.error(str(error), *step.at, "name") from None
         if step.dataset in owners:
-            raise loaded.error(f"steps {owners[step.dataset]!r} and {step.name!r} both write {step.dataset!r}", *step.at)
+            raise loaded.error(f"steps {owners[step.dataset]!r} and {step.name!r} both write {step.dataset!r}: give one another "
+                               "`name`", *step.at, "name")
         owners[step.dataset] = step.name

@@ -80,14 +80,24 @@ def _frozen(warehouse: Warehouse, key: str) -> WorkPlan | None:
 
 
 def _base(step: Step, warehouse: Warehouse, retried: Manifest | None, model: Manifest | None) -> Manifest | None:
-    """The version this increment extends: the newest of the same dataset and family, written by the same checkpoint."""
+    """The version this increment extends: the newest of the same dataset and family, written by the same checkpoint.
+
+    A source whose columns or types have changed extends nothing: parts of one version have one schema.
+    """
     if retried is not None:
         return retried
     wanted = model.parts_digest if model is not None else None
     family = [found for found in warehouse.family(step.family) if found.kind == "rows"
               and next((item.parts_digest for item in found.inputs if item.role == "model"), None) == wanted]
+    if step.source is not None:
+        family = [found for found in family if _own_columns(warehouse, found) == dict(step.source.schema)]
     own = [found for found in family if found.dataset == step.dataset]
     return (own or family or [None])[-1]  # type: ignore[list-item]
+
+
+def _own_columns(warehouse: Warehouse, found: Manifest) -> dict[str, pl.DataType]:
+    schema = warehouse.dataset(found.ref).schema()
+    return {name: dtype for name, dtype in schema.items() if name not in ("row_id", "row_key")}
 
 
 def _prepare_source(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from factory.engine.errors import RecipeError, UsageError
 from factory.engine.recipe_yaml import Positions, fields_of, near, read_yaml, validation_error
 
 STEP_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+RESERVED_NAMES = ("previous.", "last.")
 _VARIABLE = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 
 
@@ -68,14 +69,6 @@ class Recipe(_Frozen):
     rounds: Rounds | None = None
     steps: dict[str, StepDecl] = Field(default_factory=dict)
 
-    @field_validator("steps")
-    @classmethod
-    def _names(cls, steps: dict[str, StepDecl]) -> dict[str, StepDecl]:
-        for name in steps:
-            if not STEP_NAME.fullmatch(name) or name.startswith("previous."):
-                raise ValueError(f"step name {name!r}: use lower-case letters, digits, '_' and '.'")
-        return steps
-
 
 class LoadedRecipe:
     """A recipe with what its errors need: its file, its text and where each field stands."""
@@ -108,8 +101,11 @@ def load_recipe(path: str | Path, *, overrides: Mapping[str, Any] | None = None,
     """
     path = Path(path)
     data, positions, text = read_yaml(path)
+    known = data.get("vars") or {}
+    if not isinstance(known, dict):
+        raise RecipeError("expected a mapping of names to values", file=str(path), line=positions.line(("vars",)),
+                          field="vars")
     for name, value in (variables or {}).items():
-        known = data.get("vars") or {}
         if name not in known:
             raise UsageError(f"--vars {name}: {path} declares no such variable; it has "
                              f"{', '.join(sorted(known)) or 'none'}{near(name, known)}")
@@ -121,35 +117,59 @@ def load_recipe(path: str | Path, *, overrides: Mapping[str, Any] | None = None,
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise validation_error(error, Recipe, path, positions) from None
+    loaded = LoadedRecipe(recipe, path, text, positions)
     if not recipe.steps and recipe.rounds is None:
-        raise RecipeError("a recipe needs at least one step under `steps:`", file=str(path), field="steps")
-    return LoadedRecipe(recipe, path, text, positions)
+        raise loaded.error("a recipe needs at least one step under `steps:`", "steps")
+    _check_step_names(loaded)
+    return loaded
+
+
+def _check_step_names(loaded: LoadedRecipe) -> None:
+    rounds = loaded.recipe.rounds
+    places: list[tuple[str | int, ...]] = [("steps", name) for name in loaded.recipe.steps]
+    places += [("rounds", "steps", name) for name in (rounds.steps if rounds is not None else ())]
+    for place in places:
+        name = str(place[-1])
+        if not STEP_NAME.fullmatch(name):
+            raise loaded.error("a step's name is made of lower-case letters, digits, '_' and '.': rename it", *place)
+        if name.startswith(RESERVED_NAMES):
+            raise loaded.error(f"{name.split('.')[0]!r} speaks of rounds and cannot begin a step's name: rename it",
+                               *place)
 
 
 def _set(data: dict[str, Any], dotted: str, value: Any, path: Path) -> None:
-    keys = _split_dotted(data, dotted)
     at: Any = data
-    for key in keys[:-1]:
-        if isinstance(at, dict) and key not in at and key in ("params", "runtime", "vars"):
-            at[key] = {}
-        if not isinstance(at, dict) or key not in at:
-            have = list(at) if isinstance(at, dict) else []
-            raise UsageError(f"--set {dotted}: {path} has no {key!r} there; it has {', '.join(map(str, have)) or 'nothing'}"
-                             f"{near(key, have)}")
-        at = at[key]
-    if not isinstance(at, dict):
-        raise UsageError(f"--set {dotted}: {'.'.join(keys[:-1])} is not a mapping in {path}")
-    at[keys[-1]] = value
+    rest = dotted
+    while True:
+        key, rest = _first_key(at, rest)
+        if isinstance(at, list):
+            if not key.isdigit() or int(key) >= len(at):
+                raise UsageError(f"--set {dotted}: {path} has a list of {len(at)} there, and no {key!r} in it")
+            slot: Any = int(key)
+        elif isinstance(at, dict):
+            slot = key
+            if rest and at.get(key) is None and key in ("params", "runtime", "vars"):
+                at[key] = {}
+            if rest and key not in at:
+                raise UsageError(f"--set {dotted}: {path} has no {key!r} there{near(key, at)}; it has "
+                                 f"{', '.join(map(str, at)) or 'nothing'}")
+        else:
+            raise UsageError(f"--set {dotted}: {dotted.removesuffix(f'{key}.{rest}' if rest else key).rstrip('.')} "
+                             f"in {path} holds no fields")
+        if not rest:
+            at[slot] = value
+            return
+        at = at[slot]
 
 
-def _split_dotted(data: Mapping[str, Any], dotted: str) -> list[str]:
-    """Split a dotted path; a step's own name may hold dots (`steps.clean.language.params.target`)."""
+def _first_key(at: Any, dotted: str) -> tuple[str, str]:
+    """The first key of a dotted path and the rest; a key may itself hold dots (a step `clean.language`)."""
     keys = dotted.split(".")
-    if keys[0] == "steps" and isinstance(data.get("steps"), dict):
+    if isinstance(at, dict):
         for end in range(len(keys), 1, -1):
-            if ".".join(keys[1:end]) in data["steps"]:
-                return ["steps", ".".join(keys[1:end]), *keys[end:]]
-    return keys
+            if ".".join(keys[:end]) in at:
+                return ".".join(keys[:end]), ".".join(keys[end:])
+    return keys[0], ".".join(keys[1:])
 
 
 def _substitute(value: Any, variables: Mapping[str, Any], at: tuple[str | int, ...], path: Path,

@@ -33,9 +33,7 @@ def flatten(loaded: LoadedRecipe) -> list[FlatStep]:
     recipe = loaded.recipe
     steps = [FlatStep(name, decl, ("steps", name)) for name, decl in recipe.steps.items()]
     if recipe.rounds is not None:
-        last = f"r{recipe.rounds.count}."
-        steps = [FlatStep(s.name, _rename(s.decl, lambda n: last + n[len(LAST):] if n.startswith(LAST) else n), s.at)
-                 for s in steps]
+        steps = [FlatStep(s.name, _rename(s.decl, _last(loaded, recipe.rounds, s.at)), s.at) for s in steps]
         steps += _unroll(loaded, recipe.rounds)
     seen: set[str] = set()
     for step in steps:
@@ -45,7 +43,24 @@ def flatten(loaded: LoadedRecipe) -> list[FlatStep]:
     return _expand_composites(loaded, steps)
 
 
+def _last(loaded: LoadedRecipe, rounds: Rounds, at: tuple[str | int, ...]) -> Callable[[str], str]:
+    """Resolves `last.<step>` for a step outside the rounds."""
+
+    def resolve(reference: str) -> str:
+        if not reference.startswith(LAST):
+            return reference
+        wanted = reference[len(LAST):]
+        if wanted not in rounds.steps:
+            raise loaded.error(f"{reference!r}: the rounds have no step {wanted!r}{near(wanted, rounds.steps)}", *at)
+        return f"r{rounds.count}.{wanted}"
+
+    return resolve
+
+
 def _unroll(loaded: LoadedRecipe, rounds: Rounds) -> list[FlatStep]:
+    for name in rounds.initial:
+        if name not in rounds.steps:
+            raise loaded.error(f"the rounds have no step {name!r}{near(name, rounds.steps)}", "rounds", "initial", name)
     flat = []
     for number in range(1, rounds.count + 1):
         for name, decl in rounds.steps.items():
@@ -54,6 +69,9 @@ def _unroll(loaded: LoadedRecipe, rounds: Rounds) -> list[FlatStep]:
             def resolve(reference: str, number: int = number, at: tuple[str, ...] = at) -> str:
                 if reference.startswith(PREVIOUS):
                     wanted = reference[len(PREVIOUS):]
+                    if wanted not in rounds.steps:
+                        raise loaded.error(f"{reference!r}: the rounds have no step {wanted!r}"
+                                           f"{near(wanted, rounds.steps)}", *at)
                     if number > 1:
                         return f"r{number - 1}.{wanted}"
                     if wanted not in rounds.initial:
@@ -104,7 +122,7 @@ def _point_to_results(loaded: LoadedRecipe, step: FlatStep, results: dict[str, s
         result = results.get(reference, reference)
         if isinstance(result, list):
             raise loaded.error(f"{reference!r} stands for several scored steps ({', '.join(result)}): only `where` can "
-                               "name it", *step.at)
+                               "name it", *step.at, "from")
         return one(result) if result in results and result != reference else result
 
     where: list[Any] | None = None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 OPERATORS = ("ge", "gt", "le", "lt", "eq", "in")
 
 
@@ -71,6 +73,19 @@ def _parse_body(step: str, body: Mapping[str, Any], fail: Callable[[str], Except
                 raise fail(f"{step}.{column}: `in` needs a list, got {value!r}")
             conditions.append(Condition(column, operator, value))
     return Rule(step, tuple(conditions), keep)
+
+
+def misfit(condition: Condition, dtype: pl.DataType) -> str:
+    """What a column of this dtype can be compared with, where the condition's value is something else; else ''."""
+    values = condition.value if condition.operator == "in" else [condition.value]
+    if dtype.is_numeric():
+        fits = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        return "" if fits else "a number"
+    if dtype == pl.Boolean:
+        fits = condition.operator in ("eq", "in") and all(isinstance(value, bool) for value in values)
+        return "" if fits else "`eq` true or false"
+    fits = dtype != pl.String or all(isinstance(value, str) for value in values)
+    return "" if fits else "text"
 
 
 def dedup_rule(rule: Rule, default: float) -> tuple[float, bool]:

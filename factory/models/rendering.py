@@ -31,9 +31,9 @@ def refuse_empty(request: Request) -> Completion | None:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
-    """The text before the earliest stop string, or None when it holds none."""
-    found = [at for at in (text.find(mark) for mark in stop) if at >= 0]
-    return text[: min(found)] if found else None
+    """The text before the stop string that is complete first, as a writer would notice it; None when it holds none."""
+    found = [(at + len(mark), at) for mark in stop if (at := text.find(mark)) >= 0]
+    return text[: min(found)[1]] if found else None
 
 
 class Renderer:
@@ -78,17 +78,31 @@ class Renderer:
         if self._template is None and not self._tokenizer.chat_template:
             raise ModelError(f"model {self._name} has no chat template: use a template that makes one plain prompt "
                              "(such as r1_zero), or give the model a `chat_template`")
-        messages = [dict(message) for message in request.messages or ()]
-        options = {} if self._template is None else {"chat_template": self._template}
         try:
-            text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True,
-                                                            **options)
+            text = self._render(request, opened=True)
+            if request.prefill:
+                text = self._prefilled(request, text)
         except TemplateError as error:
             return Completion(request.key, error=f"chat_template: it refuses the messages: {error}")
-        if request.prefill and not text.endswith(request.prefill):
-            text += request.prefill
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._started(request, ids)
+
+    def _render(self, request: Request, *, opened: bool) -> str:
+        options = {} if self._template is None else {"chat_template": self._template}
+        messages = [dict(message) for message in request.messages or ()]
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened,
+                                                        **options)
+        return text
+
+    def _prefilled(self, request: Request, text: str) -> str:
+        """The text with the prefill behind it, once, even where the template's own opening ends with it."""
+        bare = request.prefill.rstrip()
+        if bare and text.rstrip().endswith(bare):
+            # Only the template's opening counts: a message may end with the same words.
+            closed = self._render(request, opened=False)
+            if bare in text.removeprefix(closed):
+                text = text.rstrip().removesuffix(bare)
+        return text + request.prefill
 
     def text(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
         """Text of new token ids. `before` are the ids in front of them: some tokenizers drop a leading blank

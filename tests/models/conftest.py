@@ -29,7 +29,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    raw.add_special_tokens([AddedToken(text, special=True) for text in ("<|end|>", "<|user|>", "<|assistant|>", "<think>")])
+    special = ("<|end|>", "<|user|>", "<|assistant|>", "<think>")
+    raw.add_special_tokens([AddedToken(text, special=True) for text in special])
     raw.add_tokens([AddedToken("</think>", special=False)])
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>")
     tokenizer.chat_template = CHAT

@@ -115,7 +115,7 @@ class Pump:
         asks = [ask for ask in self.op.requests(batch, call.op_params, self.context)
                 if (ids[ask.row], ask.slot) not in self.standing]
         row_keys = batch["row_key"].to_list()
-        keys = [self.keys.key(_rendered(ask), row_keys[ask.row], self.occurrence.get(ids[ask.row], 0), ask.slot)
+        keys = [self.keys.key(rendered(ask), row_keys[ask.row], self.occurrence.get(ids[ask.row], 0), ask.slot)
                 for ask in asks]
         opened = _OpenShard(shard["number"], batch, asks, keys, clock)
         self.open[opened.number] = opened
@@ -209,7 +209,7 @@ def _chain(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
     yield from rest
 
 
-def _rendered(ask: Ask) -> dict[str, Any]:
+def rendered(ask: Ask) -> dict[str, Any]:
     """What of a request enters its answer key: all but max_tokens and the slot."""
     return {"messages": [dict(m) for m in ask.messages] if ask.messages is not None else None, "prompt": ask.prompt,
             "prefill": ask.prefill, "temperature": ask.temperature, "top_p": ask.top_p, "top_k": ask.top_k,

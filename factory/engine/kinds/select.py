@@ -75,6 +75,8 @@ def _with_parent(source: Dataset, columns: list[str]) -> pl.DataFrame:
 def _by_scores(rule: Rule, scored: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows that fail a rule on a score table. Rows without a score (their scoring failed) are undecided."""
     scores = scored.table("scores").collect()
+    # NaN would be greater than any threshold; it says as little as null
+    scores = scores.with_columns(pl.selectors.float().fill_nan(None))
     joined = rows.select("row_id").join(scores, on="row_id", how="left", maintain_order="left")
     known = pl.Series("row_id", scores["row_id"]) if scores.height else pl.Series("row_id", [], dtype=pl.Int64)
     joined = joined.with_columns(_known=pl.col("row_id").is_in(known.implode()))

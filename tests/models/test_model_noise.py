@@ -1,4 +1,4 @@
-"""Token choice: the distribution is the softmax, the support is what top_k and top_p say, and only seed and position count."""
+"""Token choice: the softmax is sampled, top_k and top_p cut as defined, and only seed and position count."""
 
 from __future__ import annotations
 
@@ -54,10 +54,9 @@ def test_noise_is_standard_gumbel_and_differs_between_positions_and_seeds() -> N
 
 
 def test_noise_is_pinned_so_that_samples_survive_upgrades() -> None:
-    assert gumbel(1, 2, 3).tolist() == pytest.approx(PINNED, abs=1e-12)
-
-
-PINNED = [0.0, 0.0, 0.0]
+    # Answers already paid for must come out again with any later release: these values may never change.
+    paid_for = [2.8850203336334075, 1.0120580066182079, -0.812240801967224]
+    assert gumbel(1, 2, 3).tolist() == pytest.approx(paid_for, abs=1e-12)
 
 
 @given(size=st.integers(1, 200), seed=st.integers(0, 2**130), position=st.integers(0, 2**40), data=st.data())
@@ -95,7 +94,7 @@ def test_nucleus_is_the_smallest_set_of_best_tokens_that_reaches_p(row: np.ndarr
     assert share >= top_p - 1e-9
     assert share - weights[kept].min() / weights[pool].sum() < top_p + 1e-9
     left_out = np.setdiff1d(pool, kept)
-    assert left_out.size == 0 or row[left_out].max() <= row[kept].min()
+    assert left_out.size == 0 or weights[left_out].max() <= weights[kept].min()
 
 
 def test_a_wide_nucleus_over_a_large_vocabulary_is_found_whole() -> None:

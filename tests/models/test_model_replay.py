@@ -18,7 +18,8 @@ from factory.models.replay import Rng
 from factory.models.spec import ModelSpec, resolve
 
 
-def answer(replay: dict[str, Any], requests: list[Request], folder: Path = Path("."), **runtime: Any) -> list[Completion]:
+def answer(replay: dict[str, Any], requests: list[Request], folder: Path = Path("."),
+           **runtime: Any) -> list[Completion]:
     model = resolve(ModelSpec.model_validate({"replay": replay}), folder)
     backend = open_backend(model, ModelRuntime(**runtime))
     try:
@@ -31,8 +32,8 @@ def request(seed: int = 0, row: dict[str, Any] | None = None, **sampling: Any) -
     return Request(f"{seed:064x}", seed, Sampling(**sampling), prompt="one two three", row=row or {})
 
 
-RULES = {"rules": [{"text": "right: {{ answer }}", "weight": 3}, {"text": "wrong: {{ rng.integer(1, 6) }}", "weight": 1},
-                   {"text": "never", "weight": 0}]}
+RULES = {"rules": [{"text": "right: {{ answer }}", "weight": 3}, {"text": "never", "weight": 0},
+                   {"text": "wrong: {{ rng.integer(1, 6) }}", "weight": 1}]}
 
 
 def test_rules_are_taken_by_weight_and_rng_is_even() -> None:
@@ -79,8 +80,8 @@ def test_recorded_answers_go_round_by_sample_index(tmp_path: Path) -> None:
              {"prompt": "one two three", "answers": ["by text"]}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     rows = [{"prompt": "p", "sample_index": index} for index in range(3)]
-    found = answer({"answers": "a.jsonl"}, [*(request(row=row) for row in rows), request(), request(row={"prompt": "q"})],
-                   tmp_path)
+    asked = [*(request(row=row) for row in rows), request(), request(row={"prompt": "q"})]
+    found = answer({"answers": "a.jsonl"}, asked, tmp_path)
     assert [one.text for one in found] == ["first", "second", "first", "by text", ""]
     assert [one.finish_reason for one in found[:2]] == ["stop", "length"]
     assert found[-1].error is not None
@@ -120,7 +121,8 @@ def test_every_request_is_logged_before_it_is_answered_and_the_log_is_appended_t
     model = resolve(ModelSpec.model_validate({"replay": {"rules": [{"text": "x"}]}}), tmp_path)
     for start in (0, 3):
         backend = open_backend(model, ModelRuntime(log=str(log)))
-        for count, completion in enumerate(backend.generate(request(seed) for seed in range(start, start + 3)), start + 1):
+        asked = (request(seed) for seed in range(start, start + 3))
+        for count, completion in enumerate(backend.generate(asked), start + 1):
             logged = log.read_text().splitlines()
             assert len(logged) == count
             assert logged[-1] == completion.key
