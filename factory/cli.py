@@ -32,6 +32,7 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
         executor: Annotated[str, typer.Option(help="local (worker processes) or inline.")] = "local",
         workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores).")] = None,
         retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed rows again.")] = False,
+        trace: Annotated[bool, typer.Option("--trace", help="At the end, trace one published row to its source.")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
         json: AsJson = False) -> None:
     """Run a recipe: make what is missing, reuse what is there. Example: factory run recipes/pico.yaml"""
@@ -47,6 +48,8 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
                      executor=executor, workers=workers, retry_failed=retry_failed,
                      progress=make_progress(len(planned.plan.steps), quiet or json))
     terminal.show_run(report, warehouse, json)
+    if trace and not json:
+        terminal.show_example(report, warehouse)
     raise typer.Exit(report.exit_code)
 
 

@@ -93,8 +93,27 @@ def show_run(report: RunReport, warehouse: Path, as_json: bool) -> None:
     tokens = sum(s.usage.tokens_out for s in report.steps if not s.reused)
     console.print(f"\nrun {report.run_id} {report.status} · warehouse {warehouse}"
                   + (f" · {tokens:,} tokens written" if tokens else ""), soft_wrap=True)
+    for found in report.manifests.values():
+        if "receipt" in found.facts:
+            receipt = found.facts["receipt"]
+            console.print(f"published {receipt['rows']:,} rows of {receipt['source']} to {receipt['path']}", soft_wrap=True)
     if report.status == "interrupted":
         console.print("What was finished is kept; the same command goes on from here.")
+
+
+def show_example(report: RunReport, root: Path) -> None:
+    """One row of what was published (or last selected), traced to its source."""
+    from warehouse import Warehouse
+    from warehouse.lineage import trace_up
+
+    chosen = [found for found in report.manifests.values() if found.kind == "selection" and found.row_count]
+    if not chosen:
+        return
+    warehouse = Warehouse(root)
+    row_id = warehouse.dataset(chosen[-1].ref).table("selection").head(1).collect()["row_id"][0]
+    console.print(f"\nWhere the first row of {chosen[-1].ref} comes from (factory trace {row_id}):\n", soft_wrap=True)
+    show_trace(trace_up(warehouse, row_id), False)
+    console.print(f'\nAsk on: factory why {row_id} · factory sql "SELECT * FROM datasets" · factory ls', soft_wrap=True)
 
 
 def show_plan(planned: Planned, explain: str | None, as_json: bool) -> None:

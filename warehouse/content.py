@@ -20,19 +20,19 @@ _MODULUS = 1 << 256
 class ContentHash(NamedTuple):
     """A multiset hash; `str()` of it is what manifests store."""
 
-    count: int
+    rows: int
     total: int
 
     def __add__(self, other: object) -> ContentHash:
         if not isinstance(other, ContentHash):
             return NotImplemented
-        return ContentHash(self.count + other.count, (self.total + other.total) % _MODULUS)
+        return ContentHash(self.rows + other.rows, (self.total + other.total) % _MODULUS)
 
     def __sub__(self, other: ContentHash) -> ContentHash:
-        return ContentHash(self.count - other.count, (self.total - other.total) % _MODULUS)
+        return ContentHash(self.rows - other.rows, (self.total - other.total) % _MODULUS)
 
     def __str__(self) -> str:
-        return f"mset256:{self.count}:{self.total:064x}"
+        return f"mset256:{self.rows}:{self.total:064x}"
 
     @classmethod
     def parse(cls, text: str) -> ContentHash:

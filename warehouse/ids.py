@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
+
 from warehouse import layout
 from warehouse.errors import WarehouseError
 from warehouse.objectstore import LocalStore
@@ -26,6 +28,15 @@ def first_id(namespace: int, shard: int) -> int:
         raise WarehouseError(f"shard {shard} is out of range: one increment holds at most {MAX_SHARDS} shards; "
                              "raise runtime.shard_rows")
     return namespace << (SHARD_BITS + ORDINAL_BITS) | shard << ORDINAL_BITS
+
+
+def mint_ids(namespace: int, shard: int, count: int) -> pl.Series:
+    """The first `count` row ids of a shard."""
+    if count > MAX_ROWS_PER_SHARD:
+        raise WarehouseError(f"shard {shard} would hold {count} rows and at most {MAX_ROWS_PER_SHARD} fit: lower "
+                             "runtime.shard_rows")
+    start = first_id(namespace, shard)
+    return pl.Series("row_id", range(start, start + count), dtype=pl.Int64)
 
 
 def namespace_of(row_id: int) -> int:

@@ -80,7 +80,7 @@ class Usage(Record):
 
 
 class ShardRecord(Record):
-    """A finished shard: its parts by table, its counts, its share of the content hash."""
+    """A finished shard: its parts by table, its counts, its share of the content hash; `facts` go into the manifest."""
 
     shard: str
     tables: dict[str, Part] = Field(default_factory=dict)
@@ -91,6 +91,7 @@ class ShardRecord(Record):
     worker: str = ""
     finished_at: str = ""
     counters: dict[str, int] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class WorkPlan(Record):

@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.errors import TooManyFailures
-from factory.engine.op import CONTENT_KINDS, Kind
+from factory.engine.errors import OpError, TooManyFailures
+from factory.engine.op import CONTENT_KINDS, SCORE_SCHEMA, Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.prepare import Prepared, code_digest
-from factory.engine.schemas import FAILURES, REJECTIONS
+from factory.engine.schemas import FAILURES, LINEAGE, PROVENANCE, REJECTIONS, SELECTION
 from factory.engine.task import conform, reasons_of
 from warehouse import Dataset, Warehouse
 from warehouse.content import EMPTY, ContentHash, hash_rows
@@ -24,7 +24,7 @@ KIND_OF = {Kind.SCORE: "scores", Kind.GLOBAL: "tables", Kind.SELECT: "selection"
 
 
 def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared, records: Sequence[ShardRecord],
-                run_id: str, facts: dict[str, Any]) -> Manifest:
+                run_id: str) -> Manifest:
     """Assemble the version and commit it.
 
     Raises:
@@ -39,12 +39,12 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
     tables.pop("standing", None)
     tables.pop("partial", None)
     _check_failures(step, warehouse, tables, counts)
-    kind = "scores" if "scores" in tables else ("rows" if step.kind in CONTENT_KINDS else KIND_OF[step.kind])
+    kind = "rows" if step.kind in CONTENT_KINDS else "scores" if step.spec.judges else KIND_OF[step.kind]
     row_table = {"rows": "rows", "selection": "selection", "scores": "scores"}.get(kind)
     rows = sum(part.rows for part in tables.get(row_table, [])) if row_table else counts.kept
     if "superseded" in tables:
         rows -= sum(part.rows for part in tables["superseded"])
-    schemas, columns = _schemas(warehouse, tables)
+    schemas, columns = _schemas(warehouse, step, tables)
     roles = _roles(step)
     draft = Manifest(
         dataset=step.dataset, version=0, commit_id="", kind=kind, op=step.spec.name, op_version=step.spec.version,
@@ -58,7 +58,7 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
         facts={"from_inputs": step.from_inputs, "inherits": step.kind in (Kind.MAP, Kind.EXPAND),
                "model": step.model.name if step.model is not None else None,
                "where": [_rule_text(rule) for rule in step.rules],
-               "counters": _counters(records), **facts},
+               "counters": _counters(records), **{name: fact for record in records for name, fact in record.facts.items()}},
         code_sha256=code_digest(step))
     return warehouse.commit(draft)
 
@@ -167,15 +167,37 @@ def _check_failures(step: Step, warehouse: Warehouse, tables: dict[str, list[Par
         f"steps.{step.name}.runtime.max_failed. For example:\n" + "\n".join(shown))
 
 
-def _schemas(warehouse: Warehouse, tables: dict[str, list[Part]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Each table's schema, packed and readable; parts that differ (a column came later) are unified by name."""
-    packed, readable = {}, {}
+def _schemas(warehouse: Warehouse, step: Step,
+             tables: dict[str, list[Part]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Each table's schema, packed and readable. A table without parts has the one that the op declares, so that a version
+    without a row reads like any other.
+
+    Parts may differ (a source's column came later, an op declares no columns): they are unified by name.
+    """
+    found = _expected(step)
     for name, parts in tables.items():
+        varied = name == "rows" and step.kind is not Kind.SOURCE and not step.spec.out(step.params)
         merged: dict[str, pl.DataType] = {}
-        for part in {parts[0].sha256: parts[0], parts[-1].sha256: parts[-1]}.values():
+        for part in {part.sha256: part for part in (parts if varied else (parts[0], parts[-1]))}.values():
             for column, dtype in pl.read_parquet_schema(warehouse.store.path(part.path)).items():
-                if merged.get(column) in (None, pl.Null()):
-                    merged[column] = dtype
-        packed[name] = pack_schema(pl.DataFrame(schema=merged))
-        readable[name] = {column: str(dtype) for column, dtype in merged.items()}
+                if merged.setdefault(column, dtype) != dtype:
+                    raise OpError(f"step {step.name}: {step.spec.name} wrote the column {column!r} as {merged[column]} in one "
+                                  f"shard and as {dtype} in another: declare it in the op's `out`")
+        found[name] = merged
+    packed = {name: pack_schema(pl.DataFrame(schema=schema)) for name, schema in found.items()}
+    readable = {name: {column: str(dtype) for column, dtype in schema.items()} for name, schema in found.items()}
     return packed, readable
+
+
+def _expected(step: Step) -> dict[str, dict[str, pl.DataType]]:
+    """The tables that readers look for, as they are when there is nothing in them."""
+    out = dict(step.spec.out(step.params))
+    head = {"row_id": pl.Int64(), "row_key": pl.Binary(), **({"answer_key": pl.Binary()} if step.spec.asks_model else {})}
+    if step.kind is Kind.SOURCE:
+        return {"rows": {**head, **(step.source.schema if step.source else {})}, "provenance": dict(PROVENANCE)}
+    if step.kind in CONTENT_KINDS:
+        return {"rows": {**head, **out}, "row_lineage": dict(LINEAGE)}
+    if step.spec.judges:
+        return {"scores": {"row_id": pl.Int64(), **SCORE_SCHEMA, **out}}
+    return {"selection": dict(SELECTION)} if step.kind is Kind.SELECT else {}
+

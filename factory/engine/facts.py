@@ -32,11 +32,10 @@ def task_facts(plan: Plan, step: Step, inputs: list[Manifest], reports: list[Ste
 def checkpoint_finder(warehouse: Warehouse | None) -> Any:
     """For `resolve`: lays a checkpoint of the warehouse out in a folder, and says what identifies it."""
 
-
     def find(ref: str) -> tuple[Path, dict[str, Any]]:
         if warehouse is None:
-            raise ModelError(f"checkpoint {ref!r}: the warehouse that should hold it does not exist: train it first, or "
-                             "name another warehouse")
+            raise ModelError(f"checkpoint {ref!r}: the warehouse that should hold it does not exist: train it first, "
+                             "or name another warehouse")
         try:
             record = warehouse.checkpoint(ref)
         except NotInWarehouse as error:

@@ -79,9 +79,14 @@ def difference(old: Any, new: Any, at: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []
         for key in sorted({*old, *new}):
-            found += difference(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+            place = f"{at}.{key}" if at else key
+            if (key in old) == (key in new):
+                found += difference(old[key], new[key], place)
+            else:
+                found.append((place, old.get(key), new.get(key)))
         return found
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [item for index, (a, b) in enumerate(zip(old, new, strict=True))
                 for item in difference(a, b, f"{at}[{index}]")]
-    return [] if old == new else [(at, old, new)]
+    same = old == new and isinstance(old, bool) == isinstance(new, bool)
+    return [] if same else [(at, old, new)]

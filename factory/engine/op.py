@@ -210,6 +210,11 @@ class OpSpec:
         """First line of the op's docstring."""
         return (inspect.getdoc(self.func) or "").split("\n", 1)[0]
 
+    @property
+    def judges(self) -> bool:
+        """Whether it writes a score for each row: SCORE ops, and GLOBAL ops that decide."""
+        return self.kind is Kind.SCORE or (self.kind is Kind.GLOBAL and hasattr(self.func, "decide"))
+
     def source_text(self) -> str:
         """The op's module source, to warn when code changed under an unchanged version."""
         module = inspect.getmodule(self.func)
@@ -230,11 +235,18 @@ _COMPOSITES: dict[str, CompositeSpec] = {}
 
 
 def _columns(columns: Sequence[str] | Callable[[Any], Sequence[str]]) -> Callable[[Any], Sequence[str]]:
-    return columns if callable(columns) else lambda _params, fixed=tuple(columns): fixed
+    if callable(columns):
+        return columns
+    fixed = tuple(columns)
+    return lambda _params: fixed
 
 
-def _schema(out: Mapping[str, pl.DataType] | Callable[..., Mapping[str, pl.DataType]]) -> Callable[[Any], Mapping[str, pl.DataType]]:
-    return out if callable(out) else lambda _params, fixed=dict(out): fixed
+def _schema(out: Mapping[str, pl.DataType] | Callable[..., Mapping[str, pl.DataType]],
+            ) -> Callable[[Any], Mapping[str, pl.DataType]]:
+    if callable(out):
+        return out
+    fixed = dict(out)
+    return lambda _params: fixed
 
 
 def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,

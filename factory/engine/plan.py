@@ -216,9 +216,9 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         spec = get_op(decl.op)
     except OpError as error:
         raise loaded.error(str(error), *flat.at, "op") from None
+    _check_shape(loaded, flat, spec, done)
     params = _validated(loaded, spec.params, decl.params, *flat.at, "params")
     runtime = _validated(loaded, StepRuntime, {**loaded.recipe.runtime, **decl.runtime}, *flat.at, "runtime")
-    _check_shape(loaded, flat, spec, done)
     rules = _rules(loaded, flat, done)
     context = PlanContext(loaded.base_dir, limit, loaded.recipe.seed if decl.seed is None else decl.seed)
     source, extra = _source_and_extra(loaded, flat, spec, params, context)
@@ -232,7 +232,8 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
     try:
         canonical(identity, "identity")
     except TypeError as error:
-        raise loaded.error(f"{error}; a fingerprint needs plain finite values", *flat.at) from None
+        place, _, said = str(error).partition(": ")
+        raise loaded.error(f"{said}; give a plain, finite value", *flat.at, *place.split(".")[1:]) from None
     step = Step(
         name=flat.name, spec=spec, decl=decl, params=params, runtime=runtime, inputs=inputs,
         from_inputs=len(decl.sources), rules=rules, model=resolved, model_step=model_step, source=source, seed=seed,
@@ -298,7 +299,8 @@ def _check_shape(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mappi
     if spec.kind is not Kind.SOURCE and not count:
         raise loaded.error(f"{decl.op} needs an input: add `from: <step>`", *flat.at)
     if count > 1 and spec.kind not in (Kind.SELECT, Kind.TRAIN, Kind.GATE, Kind.PUBLISH):
-        raise loaded.error(f"{decl.op} takes one input, got {count}: name one step; a select step can join several", *flat.at, "from")
+        raise loaded.error(f"{decl.op} takes one input, got {count}: name one step; a select step can join several",
+                           *flat.at, "from")
     if spec.asks_model and decl.model is None:
         raise loaded.error(f"{decl.op} asks a model: add `model: <name of models>`", *flat.at)
     if decl.model is not None and not (spec.asks_model or spec.kind is Kind.TRAIN):
@@ -325,11 +327,11 @@ def content_root(done: Mapping[str, Step], name: str) -> set[str]:
 def _rules(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step]) -> list[Rule]:
     rules = parse_where(flat.decl.where or [], lambda message, index: loaded.error(message, *flat.at, "where", index))
     roots = set().union(*(content_root(done, name) for name in flat.decl.sources)) if flat.decl.where else set()
-    scored = [name for name, step in done.items() if step.kind in (Kind.SCORE, Kind.GLOBAL)]
+    scored = [name for name, step in done.items() if step.spec.judges or step.spec.dedup]
     for index, rule in enumerate(rules):
         step = done[rule.step]
         at = (*flat.at, "where", index)
-        if step.kind not in (Kind.SCORE, Kind.GLOBAL):
+        if rule.step not in scored:
             raise loaded.error(f"{rule.step!r} ({step.spec.name}) scores nothing: `where` names scored steps "
                                f"({', '.join(scored) or 'there are none'})", *at)
         if not content_root(done, rule.step) & roots:
@@ -396,6 +398,6 @@ def _check_names(loaded: LoadedRecipe, steps: Mapping[str, Step]) -> None:
         except ValueError as error:
             raise loaded.error(str(error), *step.at, "name") from None
         if step.dataset in owners:
-            raise loaded.error(f"steps {owners[step.dataset]!r} and {step.name!r} both write {step.dataset!r}: give one another "
-                               "`name`", *step.at, "name")
+            raise loaded.error(f"steps {owners[step.dataset]!r} and {step.name!r} both write {step.dataset!r}: give "
+                               "one another `name`", *step.at, "name")
         owners[step.dataset] = step.name

@@ -247,7 +247,7 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     merge = {"number": 0, "digests": [shard["digest"] for shard in shards], "rows": sum(s["rows"] for s in shards)}
     stages = [[Task(f"{module}:run_partial", call, shard, step.name) for shard in shards],
               [Task(f"{module}:run_merge_partials", call, merge, step.name)]]
-    if hasattr(step.spec.func, "decide"):
+    if step.spec.judges:
         stages.append([Task(f"{module}:run_decide", call, shard, step.name) for shard in shards])
     return Prepared(call, work, stages, inputs, None)
 

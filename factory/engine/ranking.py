@@ -24,5 +24,5 @@ def rank_rows(rows: pl.DataFrame, prefer: str, seed: int) -> pl.DataFrame:
         draw = [hashlib.sha256(salt + key).digest()[:8] for key in rows["row_key"].to_list()]
         return rows.with_columns(pl.Series("_draw", draw, dtype=pl.Binary)).sort("_draw", *ties).drop("_draw")
     if "_length" in rows.columns:
-        return rows.sort("_length", *ties, descending=[prefer == "longest", *(False for _ in ties)])
+        return rows.sort("_length", *ties, descending=[prefer == "longest", *(False for _ in ties)], nulls_last=True)
     return rows.sort(ties)

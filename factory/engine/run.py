@@ -74,13 +74,14 @@ class Driver:
                 for step in self.plan.steps.values():
                     self.report.steps.append(self._run_or_skip(step))
         except BaseException as error:
-            self.report.status = "failed"
+            second_signal = self.stopping and isinstance(error, KeyboardInterrupt)
+            self.report.status = "interrupted" if second_signal else "failed"
             self.report.errors.append(error)
             raise
         finally:
-            error = str(self.report.errors[0]) if self.report.errors else None
+            failure = str(self.report.errors[0]) if self.report.errors else None
             self.warehouse.end_run(RunEnd(run_id=self.report.run_id, status=self.report.status, ended_at=now(),
-                                          steps=self.report.steps, error=error))
+                                          steps=self.report.steps, error=failure))
             self.progress.close()
             self.warehouse.store.clear_scratch()
         return self.report
@@ -137,12 +138,12 @@ class Driver:
             prepared = prepare(self.plan, step, self.warehouse, inputs, self.report.run_id, retried=retried,
                                workers=self.executor.workers, model=model_of(step, self.warehouse, inputs),
                                facts=task_facts(self.plan, step, inputs, self.report.steps))
-            records, facts = self._execute(step, prepared)
+            records = self._execute(step, prepared)
             if self.stopping and records is None:
                 return None, False
             assert records is not None
             try:
-                return commit_step(self.plan, step, self.warehouse, prepared, records, self.report.run_id, facts), False
+                return commit_step(self.plan, step, self.warehouse, prepared, records, self.report.run_id), False
             except TooManyFailures:
                 self._forget(prepared, records)
                 raise
@@ -168,19 +169,18 @@ class Driver:
                 told = True
             time.sleep(0.2)
 
-    def _execute(self, step: Step, prepared: Prepared) -> tuple[list[ShardRecord] | None, dict[str, Any]]:
+    def _execute(self, step: Step, prepared: Prepared) -> list[ShardRecord] | None:
         """Run all stages. Returns shard records in shard order, or None when a drain left some undone."""
         units, unit = _units(step, prepared)
         self.progress.step_started(step.name, step.spec.name, units, unit)
-        facts: dict[str, Any] = {}
         records: list[ShardRecord] = []
         for stage in prepared.stages:
             records = [] if stage is not prepared.stages[-1] or len(prepared.stages) < 3 else records
-            if not self._run_stage(stage, records, facts):
-                return None, facts
-        return _complete(step, prepared, records), facts
+            if not self._run_stage(stage, records):
+                return None
+        return _complete(step, prepared, records)
 
-    def _run_stage(self, tasks: list[Any], records: list[ShardRecord], facts: dict[str, Any]) -> bool:
+    def _run_stage(self, tasks: list[Any], records: list[ShardRecord]) -> bool:
         errors: list[BaseException] = []
         ended = 0
         for outcome in self.executor.run(tasks, self.progress.event):
@@ -191,9 +191,6 @@ class Driver:
                     self.report.tracebacks.append(outcome.traceback)
                 continue
             result = outcome.result
-            if isinstance(result, dict):
-                facts.update(result["facts"])
-                result = result["record"]
             records.extend(result if isinstance(result, list) else [result])
         if errors:
             first = errors[0]

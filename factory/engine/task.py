@@ -150,7 +150,7 @@ def reasons_of(rejections: pl.DataFrame, failures: pl.DataFrame) -> dict[str, in
 
 def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFrame], counts: Counts,
                  content: ContentHash, *, usage: Usage | None = None, key: str | None = None, of: str | None = None,
-                 counters: dict[str, int] | None = None) -> ShardRecord:
+                 counters: dict[str, int] | None = None, facts: dict[str, Any] | None = None) -> ShardRecord:
     """Check conservation, write the tables' parts, then the record that makes the shard count.
 
     The first writer wins: if another worker finished the same shard, its record is returned.
@@ -163,7 +163,7 @@ def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFram
     parts = {name: write_part(store, frame, of=of) for name, frame in tables.items() if frame.height or name in KEEP_EMPTY}
     record = ShardRecord(shard=str(shard), tables=parts, counts=counts, content_hash=str(content), usage=usage or Usage(),
                          run_id=call.run_id, worker=f"{socket.gethostname()}:{os.getpid()}", finished_at=now(),
-                         counters=counters or {})
+                         counters=counters or {}, facts=facts or {})
     path = layout.work_shard(key or call.work_key, shard)
     if store.put_if_absent(path, record.to_json()):
         return record

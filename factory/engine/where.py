@@ -99,5 +99,5 @@ def dedup_rule(rule: Rule, default: float) -> tuple[float, bool]:
         if condition.operator not in ("lt", "le") or not isinstance(condition.value, int | float):
             raise ValueError(f"{rule.step}.{condition.column}: rows are kept when jaccard is lt or le a number, "
                              f"got {condition.operator} {condition.value!r}")
-    condition = min(rule.conditions, key=lambda c: (c.value, c.operator))
+    condition = min(rule.conditions, key=lambda c: (c.value, c.operator == "le"))
     return float(condition.value), condition.operator == "le"

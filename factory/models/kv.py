@@ -87,11 +87,11 @@ class BatchCache:
 
     def keep(self, rows: torch.Tensor, first: int) -> None:
         """Keep these rows, and (where layers can) the columns from `first` on."""
-        if self.joins:
-            for layer in self.layers.layers:
-                layer.keep(rows, first)
-        else:
-            self.layers.reorder_cache(rows)
+        for layer in self.layers.layers:
+            if isinstance(layer, RoomyLayer):
+                layer.keep(rows, first if self.joins else 0)
+            else:
+                layer.reorder_cache(rows)
 
     def join(self, other: BatchCache) -> None:
         """Append another batch's rows; both must say `joins`."""

@@ -36,7 +36,8 @@ def publish_version(warehouse: Warehouse, ref: str, to: str, config: str = "defa
             "recipe": manifest.recipe, "recipe_text": text, "content_hash": manifest.content_hash,
             "license": manifest.license, "models": sorted({m.facts["model"] for m in above if m.facts.get("model")}),
             "funnel": [{"step": m.step, **m.counts.model_dump()} for m in above]})
-        return publish_folder(job, FolderParams(to=path, config=config), OpContext(step="publish"))
+        receipt: dict[str, Any] = publish_folder(job, FolderParams(to=path, config=config), OpContext(step="publish"))
+        return receipt
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
         warehouse.store.clear_scratch()

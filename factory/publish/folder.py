@@ -32,11 +32,11 @@ class FolderParams(Params):
     made of `prompt` and `response`; fewer than `min_rows` rows fail the step."""
 
     to: str
-    config: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$")
+    config: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]+$")
     columns: list[str] | None = None
     messages: bool = True
-    shard_rows: int = Field(100_000, ge=1)
-    min_rows: int = Field(1, ge=0)
+    shard_rows: int = Field(default=100_000, ge=1)
+    min_rows: int = Field(default=1, ge=0)
 
 
 @op("publish.folder", version=1, kind=Kind.PUBLISH, params=FolderParams)

@@ -26,7 +26,7 @@ RECIPE = """
 recipe: {name}
 version: 1
 seed: 7
-vars: {{count: 100, n: 3, delay: 0.002, log: requests.log}}
+vars: {{count: 100, n: 3, delay: 0.002, log: requests.log, to: published}}
 models:
   rules:
     replay:
@@ -54,7 +54,7 @@ steps:
     from: samples
     where: [form, correct, copies, {{twins: {{jaccard: {{lt: 0.8}}}}}}]
     params: {{keep_per_prompt: {keep}}}
-  published: {{op: publish.folder, from: chosen, params: {{to: published}}}}
+  published: {{op: publish.folder, from: chosen, params: {{to: "${{to}}"}}}}
 """
 
 
@@ -66,7 +66,7 @@ class World:
         self.recipe = folder / f"{name}.yaml"
         self.recipe.write_text(RECIPE.format(name=name, keep=keep))
         self.root, self.log = folder / "warehouse", folder / "requests.log"
-        self.variables = {"log": str(self.log), **variables}
+        self.variables = {"log": str(self.log), "to": str(folder / "published"), **variables}
         self.tag = uuid.uuid4().hex
 
     def start(self, recipe: Path | None = None, *, executor: str = "local", **variables: Any) -> subprocess.Popen[str]:

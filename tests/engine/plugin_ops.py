@@ -6,6 +6,7 @@ without touching the recipe. TEST_LOG names a folder in which `test.fickle` note
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,29 @@ def words(batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame
     return pl.DataFrame(found, schema=schema, orient="row")
 
 
+class LettersParams(Params):
+    """`unknown`: the word whose size nobody knows."""
+
+    unknown: str = ""
+
+
+@op("test.letters", version=1, kind=Kind.EXPAND, params=LettersParams, columns=["text"],
+    out={"letter": pl.String(), "size": pl.Int64()})
+def letters(batch: pl.DataFrame, params: LettersParams, ctx: OpContext) -> pl.DataFrame:
+    """The words of a text; `size` is a word's place, counted from 1."""
+    found = [(parent, slot, word, None if word == params.unknown else slot + 1)
+             for parent, text in enumerate(batch["text"].to_list()) for slot, word in enumerate(text.split())]
+    schema = {"_parent": pl.UInt32, "_slot": pl.Int32, "letter": pl.String, "size": pl.Int64}
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+@op("test.loose", version=1, kind=Kind.MAP, columns=["text"])
+def loose(batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame:
+    """Declares no columns, and writes `note`, whose type only batches with a space in a text reveal."""
+    notes = ["spaced" if " " in text else None for text in batch["text"].to_list()]
+    return pl.DataFrame({"note": notes})
+
+
 class GroupParams(Params):
     """`group_by` names the columns whose equal values make a group."""
 
@@ -110,6 +134,54 @@ def size(batch: pl.DataFrame, params: SizeParams, ctx: OpContext) -> pl.DataFram
         (length % 2 == 1).alias("odd"),
         pl.when(text.str.contains("boom") & (os.environ.get("TEST_FAULT") != "none")).then(
             pl.lit("explosion: it went off")).alias("_failed"))
+
+
+@op("test.marks", version=1, kind=Kind.SCORE, columns=["marks"],
+    out={"grade": pl.Int64(), "ratio": pl.Float64(), "word": pl.String(), "flag": pl.Boolean()})
+def marks(batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame:
+    """Measurements as the row's own column `marks` (JSON) has them: passed, reason_code, grade, ratio, word, flag, _failed."""
+    found = [json.loads(text) for text in batch["marks"].to_list()]
+    schema = {"passed": pl.Boolean, "reason_code": pl.String, "reason": pl.String, "grade": pl.Int64, "ratio": pl.Float64,
+              "word": pl.String, "flag": pl.Boolean, "_failed": pl.String}
+    return pl.DataFrame({name: [one.get(name) for one in found] for name in schema}, schema=schema, strict=False)
+
+
+class FloorParams(Params):
+    """No pair below `floor` is stored."""
+
+    floor: float = 0.5
+
+
+@op("test.pairs", version=1, kind=Kind.GLOBAL, params=FloorParams, columns=["text", "near"], dedup=True)
+class Pairs:
+    """Pairs as the rows state them: `near` is "text=jaccard text=jaccard"; rows with equal texts are one node."""
+
+    @staticmethod
+    def threshold(params: FloorParams) -> float:
+        return 0.8
+
+    def partial(self, batch: pl.DataFrame, params: FloorParams, ctx: OpContext) -> pl.DataFrame:
+        return batch.select("row_id", "row_key", "text", "near")
+
+    def merge(self, partials: Sequence[pl.DataFrame], params: FloorParams, ctx: OpContext) -> Mapping[str, pl.DataFrame]:
+        rows = pl.concat(partials).sort("row_key", "row_id").with_columns(node=pl.col("row_id").first().over("text"))
+        node = dict(zip(rows["text"], rows["node"], strict=True))
+        pairs = sorted({(*sorted((node[text], node[other.split("=")[0]])), float(other.split("=")[1]))
+                        for text, near in rows.select("text", "near").iter_rows() for other in near.split()})
+        return {"nodes": rows.select("row_id", "node").sort("row_id"),
+                "pairs": pl.DataFrame(pairs, schema={"left": pl.Int64, "right": pl.Int64, "jaccard": pl.Float64},
+                                      orient="row")}
+
+
+@op("test.table", version=1, kind=Kind.GLOBAL, columns=["text"])
+class Table:
+    """How many rows there are; judges none of them."""
+
+    def partial(self, batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame:
+        return pl.DataFrame({"rows": [batch.height]})
+
+    def merge(self, partials: Sequence[pl.DataFrame], params: NoParams, ctx: OpContext) -> Mapping[str, pl.DataFrame]:
+        return {"rows_seen": pl.concat(partials).sum()}
 
 
 class RareParams(Params):
@@ -259,8 +331,6 @@ class GateParams(Params):
 def gate(job: Job, params: GateParams, ctx: OpContext) -> GateResult:
     """Enough rows, or stop."""
     rows = sum(frame.collect().height for frame in job.inputs.values())
-    if "TEST_LOG" in os.environ:
-        (Path(os.environ["TEST_LOG"]) / uuid.uuid4().hex).write_text("gate", encoding="utf-8")
     return GateResult(rows >= params.least, f"{rows} rows, wanted {params.least}", {"rows": float(rows)})
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import polars as pl
 
 from factory.engine.kinds.rows import shard_input
-from factory.engine.kinds.score import score_outcomes
+from factory.engine.kinds.score import score_outcomes, verdicts_of
 from factory.engine.reading import read_rows
 from factory.engine.schemas import NODES, PAIRS
-from factory.engine.task import Clock, Event, StepCall, conform, finish_shard, finished_shard, reasons_of
+from factory.engine.task import Clock, Event, StepCall, conform, finish_shard, finished_shard
 from warehouse.content import EMPTY, hash_frame, hash_rows
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
@@ -58,7 +58,7 @@ def run_merge_partials(call: StepCall, shard: dict[str, Any], emit: Callable[[Ev
     content = EMPTY
     for name in sorted(tables):
         content = content + hash_rows(name.encode() + row for row in _encoded(tables[name], keys))
-    rows = int(shard["rows"])
+    rows = 0 if call.spec.judges else int(shard["rows"])  # rows are counted where they are judged
     record = finish_shard(call, MERGED, tables, Counts(owed=rows, kept=rows), content,
                           usage=Usage(seconds=clock.seconds()), counters=context.counters)
     emit({"shard": 0, "counts": record.counts.model_dump(), "seconds": clock.seconds()})
@@ -100,8 +100,7 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     judged = call.spec.func().decide(batch, tables, call.op_params, context)
     kept, failures = score_outcomes(call, batch, judged)
     columns = [column for column in kept.columns if column not in ("row_id", "row_key")]
-    counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height,
-                    reasons=reasons_of(pl.DataFrame(schema={"primary": pl.Boolean, "reason_code": pl.String}), failures))
+    counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=verdicts_of(kept, failures))
     record = finish_shard(call, name, {"scores": kept.drop("row_key"), "failures": failures}, counts,
                           hash_frame(kept, columns=columns), usage=Usage(seconds=clock.seconds()), of=part.part.sha256)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})

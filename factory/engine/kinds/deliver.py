@@ -17,11 +17,12 @@ from warehouse.records import Counts, ShardRecord, Usage
 
 
 def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
-                stopping: Callable[[], bool]) -> dict[str, Any]:
-    """Run the op on whole inputs. Returns {"record": shard record, "facts": what the manifest should say of it}."""
+                stopping: Callable[[], bool]) -> ShardRecord:
+    """Run the op on whole inputs. Its record holds what the manifest should say of it, so a verdict that was reached
+    before a crash is the verdict after it."""
     done = finished_shard(call, shard["number"])
     if done is not None and call.spec.kind is not Kind.PUBLISH:
-        return {"record": done, "facts": {}}
+        return done
     clock = Clock()
     workdir = call.warehouse.store.scratch() / uuid.uuid4().hex
     workdir.mkdir(parents=True)
@@ -31,11 +32,11 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         facts, tables, content = _read_result(call, result)
         rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs))
         record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
-                              usage=Usage(seconds=clock.seconds()))
+                              usage=Usage(seconds=clock.seconds()), facts=facts)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
-    return {"record": record, "facts": facts}
+    return record
 
 
 def _job(call: StepCall, workdir: Path) -> Job:

@@ -13,8 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from factory.engine.errors import ConservationError
 from factory.engine.identity import AnswerKeys, seed_of
 from factory.engine.kinds.answers import KnownAnswers
+from factory.engine.kinds.checks import check_slots
 from factory.engine.kinds.rows import finish_rows, shard_input, standing_slots
 from factory.engine.op import Ask
 from factory.engine.reading import read_rows
@@ -65,9 +67,13 @@ class Pump:
         self.open: dict[int, _OpenShard] = {}
         self.waiting: dict[str, list[_OpenShard]] = {}
         self.limits: dict[str, int] = {}
+        self.faults: list[Exception] = []
 
     def run(self) -> list[ShardRecord]:
-        """Finish every shard, or as many as can be before a stop was asked for."""
+        """Finish every shard, or as many as can be before a stop was asked for.
+
+        A shard on which the op fails does not take the others with it; its error is raised when they are done.
+        """
         feed = self._requests()
         try:
             first = next(feed, None)
@@ -75,6 +81,8 @@ class Pump:
                 self._ask(_chain(first, feed))
         finally:
             self.journal.close()
+        if self.faults:
+            raise self.faults[0]
         return self.records
 
     def _ask(self, requests: Iterator[Request]) -> None:
@@ -98,7 +106,11 @@ class Pump:
             if done is not None:
                 self.records.append(done)
                 continue
-            opened = self._open(shard)
+            try:
+                opened = self._open(shard)
+            except Exception as error:
+                self.faults.append(error)
+                continue
             requests = self._missing(opened)
             if opened.complete:
                 self._finish(opened)
@@ -112,8 +124,10 @@ class Pump:
         call, clock = self.call, Clock()
         batch = read_rows(call.input(), shard_input(call, shard), self._columns(), shard["start"], shard["stop"])
         ids = batch["row_id"].to_list()
-        asks = [ask for ask in self.op.requests(batch, call.op_params, self.context)
-                if (ids[ask.row], ask.slot) not in self.standing]
+        asks = self.op.requests(batch, call.op_params, self.context)
+        check_slots(call, batch.height, pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
+                    pl.Series([ask.slot for ask in asks], dtype=pl.Int32))
+        asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in self.standing]
         row_keys = batch["row_key"].to_list()
         keys = [self.keys.key(rendered(ask), row_keys[ask.row], self.occurrence.get(ids[ask.row], 0), ask.slot)
                 for ask in asks]
@@ -161,13 +175,22 @@ class Pump:
         self.emit({"tokens_in": completion.tokens_in, "tokens_out": completion.tokens_out, "answers": 1})
 
     def _finish(self, opened: _OpenShard) -> None:
-        call = self.call
         del self.open[opened.number]
         self.journal.sync()
+        try:
+            self._write(opened)
+        except Exception as error:
+            self.faults.append(error)
+
+    def _write(self, opened: _OpenShard) -> None:
+        call = self.call
         answers = [opened.answers[key] for key in opened.keys]
         good = [index for index, answer in enumerate(answers) if answer.error is None and answer.rejected is None]
         asks = [opened.asks[index] for index in good]
         made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, self.context)
+        if made.height != len(asks):
+            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} answers; it "
+                                    "returns one for each, in order. Nothing was committed; the answers are kept.")
         columns = {"_parent": pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
                    "_slot": pl.Series([ask.slot for ask in asks], dtype=pl.Int32),
                    "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}

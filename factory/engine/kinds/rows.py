@@ -7,8 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from factory.engine.errors import ConservationError
+from factory.engine.kinds.checks import check_rows, check_slots, declared
 from factory.engine.op import Kind
-from factory.engine.reading import InputShard, input_shards, read_rows
+from factory.engine.reading import InputShard, all_rows, input_shards, read_rows
 from factory.engine.schemas import LINEAGE
 from factory.engine.task import (
     Clock,
@@ -21,11 +23,9 @@ from factory.engine.task import (
     split_outcomes,
 )
 from warehouse.content import hash_rows, row_keys
-from warehouse.ids import first_id
+from warehouse.ids import mint_ids
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
-
-_RESERVED = ("_parent", "_slot", "_rejected", "_failed")
 
 
 def standing_slots(call: StepCall) -> set[tuple[int, int]]:
@@ -65,14 +65,13 @@ def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.Dat
         parents["row_id"].gather(made["_parent"]).alias("_parent_id"),
         parents["row_key"].gather(made["_parent"]).alias("_parent_key"))
     kept, rejections, failures = split_outcomes(call, frame, "_parent_id", "_slot")
-    own = [name for name in kept.columns if name not in ("_parent", "_slot", "_parent_id", "_parent_key", "answer_key")]
-    keys = row_keys(kept, own, kept["_parent_key"].to_list())
-    start = first_id(call.namespace or 0, number)
-    row_ids = pl.Series("row_id", range(start, start + kept.height), dtype=pl.Int64)
+    content = declared(call, kept.drop(["_parent", "_slot", "_parent_id", "_parent_key", "answer_key"], strict=False))
+    keys = row_keys(content, content.columns, kept["_parent_key"].to_list())
+    row_ids = mint_ids(call.namespace or 0, number, kept.height)
     columns = [row_ids, pl.Series("row_key", keys, dtype=pl.Binary)]
     if "answer_key" in kept.columns:
         columns.append(kept["answer_key"])
-    rows = pl.DataFrame([*columns, *kept.select(own).get_columns()])
+    rows = pl.DataFrame([*columns, *content.get_columns()])
     lineage = conform(pl.DataFrame({"child_row_id": row_ids, "parent_row_id": kept["_parent_id"], "slot": kept["_slot"]})
                       .with_columns(role=pl.lit(role), op=pl.lit(call.op)), LINEAGE)
     counts = Counts(owed=made.height, kept=kept.height, rejected=rejections.height, failed=failures.height,
@@ -96,26 +95,19 @@ def run_rows(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None
         batch = batch.filter([(row_id, 0) not in standing for row_id in batch["row_id"].to_list()])
     made: pl.DataFrame = call.spec.func(batch, call.op_params, context)
     if call.spec.kind is Kind.MAP:
-        _check_height(call, batch, made)
+        check_rows(call, batch, made)
         made = made.drop([c for c in ("row_id", "row_key") if c in made.columns]).with_columns(
             pl.int_range(made.height, dtype=pl.UInt32).alias("_parent"), pl.lit(0, pl.Int32).alias("_slot"))
     else:
         if "_slot" not in made.columns:
             made = made.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).over("_parent").alias("_slot"))
+        check_slots(call, batch.height, made["_parent"], made["_slot"])
         ids = batch["row_id"].gather(made["_parent"]).to_list()
         made = made.filter([(row_id, slot) not in standing
                             for row_id, slot in zip(ids, made["_slot"].to_list(), strict=True)])
     record = finish_rows(call, shard["number"], batch, made, clock, counters=context.counters)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
-
-
-def _check_height(call: StepCall, batch: pl.DataFrame, made: pl.DataFrame) -> None:
-    if made.height != batch.height:
-        from factory.engine.errors import ConservationError
-
-        raise ConservationError(f"step {call.step}: {call.op} got {batch.height} rows and returned {made.height}; "
-                                "an op of this kind returns one row per input row. Nothing was committed.")
 
 
 def run_merge(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
@@ -128,24 +120,21 @@ def run_merge(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
     by = list(params.group_by)  # type: ignore[attr-defined]
     columns = list(dict.fromkeys([*by, *call.spec.columns(params)]))
     source = call.input()
-    rows = pl.concat([read_rows(source, part, columns) for part in input_shards(source)])
+    rows = all_rows(source, columns)
     made, edges, parent_keys = [], [], []
     for _, group in rows.sort("row_key").group_by(by, maintain_order=True):
         result = call.spec.func(group.sort("row_key"), params, context)
         if result.height != 1:
-            from factory.engine.errors import ConservationError
-
             raise ConservationError(f"step {call.step}: {call.op} returned {result.height} rows for one group; a MERGE op "
                                     "returns exactly one. Nothing was committed.")
         made.append(result)
         edges.append(group["row_id"].to_list())
         parent_keys.append(b"".join(sorted(group["row_key"].to_list())))
     frame = pl.concat(made, how="vertical_relaxed") if made else pl.DataFrame()
-    own = [name for name in frame.columns if name not in (*_RESERVED, "row_id", "row_key")]
-    keys = row_keys(frame.select(own), own, parent_keys)
-    start = first_id(call.namespace or 0, shard["number"])
-    ids = pl.Series("row_id", range(start, start + frame.height), dtype=pl.Int64)
-    out = pl.DataFrame([ids, pl.Series("row_key", keys, dtype=pl.Binary), *frame.select(own).get_columns()])
+    content = declared(call, frame.drop([name for name in ("row_id", "row_key") if name in frame.columns]))
+    keys = row_keys(content, content.columns, parent_keys)
+    ids = mint_ids(call.namespace or 0, shard["number"], frame.height)
+    out = pl.DataFrame([ids, pl.Series("row_key", keys, dtype=pl.Binary), *content.get_columns()])
     lineage = pl.DataFrame([(child, parent, "merged_from", call.op, slot) for child, parents in
                             zip(ids, edges, strict=True) for slot, parent in enumerate(parents)],
                            schema=LINEAGE, orient="row")

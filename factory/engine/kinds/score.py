@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.kinds.rows import _check_height, shard_input
+from factory.engine.kinds.checks import check_rows, check_scores
+from factory.engine.kinds.rows import shard_input
 from factory.engine.op import SCORE_SCHEMA
 from factory.engine.reading import InputShard, read_rows
 from factory.engine.schemas import FAILURES
@@ -63,7 +64,8 @@ def _measure(call: StepCall, part: InputShard, clock: Clock) -> tuple[pl.DataFra
 
 def score_outcomes(call: StepCall, batch: pl.DataFrame, measured: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """An op's measurements of a batch as (scores, failures)."""
-    _check_height(call, batch, measured)
+    check_rows(call, batch, measured)
+    check_scores(call, measured)
     measured = measured.drop([c for c in ("row_id", "row_key") if c in measured.columns])
     scored = conform_scores(call, batch.select("row_id", "row_key").hstack(measured.get_columns()))
     kept, _, failures = split_outcomes(call, scored)
@@ -94,12 +96,12 @@ def _finish(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.D
             counters: dict[str, int], marker: str) -> ShardRecord:
     measured = [name for name in kept.columns if name not in ("row_id", "row_key")]
     content = hash_frame(kept, columns=measured)
-    counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=_verdicts(kept, failures))
+    counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=verdicts_of(kept, failures))
     return finish_shard(call, marker, {"scores": kept.drop("row_key"), "failures": failures}, counts, content,
                         usage=Usage(seconds=clock.seconds()), key=call.op_key, of=part.part.sha256, counters=counters)
 
 
-def _verdicts(kept: pl.DataFrame, failures: pl.DataFrame) -> dict[str, int]:
+def verdicts_of(kept: pl.DataFrame, failures: pl.DataFrame) -> dict[str, int]:
     """How the default rule judged: passed, undecided, and each reason code."""
     counted = reasons_of(pl.DataFrame(schema={"primary": pl.Boolean, "reason_code": pl.String}), failures)
     for passed, code, count in kept.group_by("passed", "reason_code").len().iter_rows():

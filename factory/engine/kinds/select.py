@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from factory.engine.kinds.checks import check_choice
 from factory.engine.kinds.duplicates import find_duplicates
 from factory.engine.op import Selection
 from factory.engine.reading import all_rows
@@ -43,6 +44,7 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
     choice: Selection = call.spec.func(passed, call.op_params, context)
+    check_choice(call, passed, choice)
     rejections.append(choice.rejected.with_columns(gate=pl.lit(call.op)))
     record = _finish(call, shard["number"], rows, choice.kept, rejections, clock, context.counters)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
@@ -82,18 +84,23 @@ def _by_scores(rule: Rule, scored: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     joined = joined.with_columns(_known=pl.col("row_id").is_in(known.implode()))
     if not rule.conditions:
         return _by_default(rule, joined)
-    refused: list[pl.DataFrame] = []
-    for condition in rule.conditions:
-        holds = _holds(condition)
-        fails = joined.filter(holds.is_null() | ~holds) if not rule.keep_undecided else joined.filter(~holds)
-        value = pl.col(condition.column)
-        refused.append(fails.select(
-            "row_id", pl.when(value.is_null()).then(pl.lit(f"{rule.step}.undecided"))
-            .otherwise(pl.lit(f"{rule.step}.{condition.column}")).alias("reason_code"),
-            pl.format("{} is {}, wanted {}", pl.lit(condition.column), value.cast(pl.String).fill_null("unknown"),
-                      pl.lit(f"{condition.operator} {condition.value}")).alias("reason"),
-            _number(joined, condition.column).alias("score"), pl.lit(_float(condition.value), pl.Float64).alias("threshold")))
-    return pl.concat(refused).unique("row_id", keep="first", maintain_order=True)
+    return pl.concat([_by_condition(rule, condition, joined) for condition in rule.conditions])
+
+
+def _by_condition(rule: Rule, condition: Condition, joined: pl.DataFrame) -> pl.DataFrame:
+    """Rows on which one comparison fails or, having no value to compare, says nothing."""
+    value = pl.col(condition.column)
+    if joined.schema[condition.column].is_float():
+        joined = joined.with_columns(value.fill_nan(None))  # polars holds NaN to be greater than any number
+    holds = _holds(condition)
+    fails = joined.filter(~holds) if rule.keep_undecided else joined.filter(holds.is_null() | ~holds)
+    code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).when(value.is_null()).then(pl.lit("undecided")).otherwise(
+        pl.lit(condition.column))
+    return fails.select(
+        "row_id", (pl.lit(f"{rule.step}.") + code).alias("reason_code"),
+        pl.format("{} is {}, wanted {}", pl.lit(condition.column), value.cast(pl.String).fill_null("unknown"),
+                  pl.lit(f"{condition.operator} {condition.value}")).alias("reason"),
+        _number(joined, condition.column).alias("score"), pl.lit(_float(condition.value), pl.Float64).alias("threshold"))
 
 
 def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
@@ -135,15 +142,14 @@ def _by_dedup(call: StepCall, rule: Rule, scored: Dataset, passed: pl.DataFrame)
 
 def _finish(call: StepCall, number: int, rows: pl.DataFrame, kept: pl.DataFrame, rejections: list[pl.DataFrame],
             clock: Clock, counters: dict[str, int]) -> ShardRecord:
-    listed = [conform(frame.with_columns(_order=pl.lit(order)), {**REJECTIONS, "_order": pl.Int32()})
-              for order, frame in enumerate(rejections)]
-    refused = pl.concat(listed).with_columns(step=pl.lit(call.step), slot=pl.lit(0, pl.Int32))
-    refused = refused.sort("row_id", "_order").with_columns(primary=pl.col("_order") == pl.col("_order").min().over("row_id"))
-    refused = conform(refused, REJECTIONS)
+    listed = pl.concat([conform(frame, REJECTIONS) for frame in rejections])  # in the order of the rules
+    refused = listed.with_columns(step=pl.lit(call.step), slot=pl.lit(0, pl.Int32)).sort("row_id", maintain_order=True)
+    refused = refused.with_columns(primary=pl.col("row_id").is_first_distinct())
     chosen = conform(kept.select("row_id", "weight"), SELECTION).sort("row_id")
     keyed = chosen.join(rows.select("row_id", "row_key"), on="row_id", maintain_order="left")
     counts = Counts(owed=rows.height, kept=chosen.height, rejected=int(refused["primary"].sum()),
                     reasons=reasons_of(refused, pl.DataFrame(schema={"error_type": pl.String})))
     content = hash_frame(keyed, columns=["weight"])
     return finish_shard(call, number, {"selection": chosen, "rejections": refused}, counts, content,
-                        usage=Usage(seconds=clock.seconds()), counters=counters)
+                        usage=Usage(seconds=clock.seconds()), counters=counters,
+                        facts={"weighted": bool((chosen["weight"] != 1).any())})
