@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import socket
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ class LocalStore:
     def __init__(self, root: Path):
         self.root = root
         self._scratch: Path | None = None
+        self._making_scratch = threading.Lock()  # a run's heartbeat writes from a thread of its own
 
     def path(self, key: str) -> Path:
         """Where a key lies on disk."""
@@ -42,10 +44,11 @@ class LocalStore:
 
     def scratch(self) -> Path:
         """A folder for this process's unfinished files, on the same file system as the root."""
-        if self._scratch is None or not self._scratch.exists():
-            self._scratch = self.root / layout.TMP / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            self._scratch.mkdir(parents=True)
-        return self._scratch
+        with self._making_scratch:
+            if self._scratch is None or not self._scratch.exists():
+                self._scratch = self.root / layout.TMP / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+                self._scratch.mkdir(parents=True)
+            return self._scratch
 
     def clear_scratch(self) -> None:
         """Remove this process's scratch folder."""

@@ -29,7 +29,7 @@ _ID_TYPES = (pa.int64(), pa.uint64())
 def _row_group_rows(table: pa.Table) -> int:
     if table.num_rows == 0:
         return ROW_GROUP_ROWS
-    return int(max(256, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1))))
+    return int(max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1))))
 
 
 def write_part(store: LocalStore, frame: pl.DataFrame, *, of: str | None = None) -> Part:

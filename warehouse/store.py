@@ -165,6 +165,8 @@ class Warehouse:
         """The version number (as text) that a tag names."""
         key = layout.ref(name, tag)
         if not self.store.exists(key):
+            if not self.versions(name):
+                raise self._unknown(name, name)
             raise NotInWarehouse(f"{name}@{tag} does not exist: no such tag; versions are {self.versions(name)}")
         return str(json.loads(self.store.get(key))["version"])
 

@@ -79,25 +79,13 @@ def _frozen(warehouse: Warehouse, key: str) -> WorkPlan | None:
     return WorkPlan.model_validate_json(warehouse.store.get(path)) if warehouse.store.exists(path) else None
 
 
-def _base(step: Step, warehouse: Warehouse, retried: Manifest | None, model: Manifest | None) -> Manifest | None:
-    """The version this increment extends: the newest of the same dataset and family, written by the same checkpoint.
-
-    A source whose columns or types have changed extends nothing: parts of one version have one schema.
-    """
-    if retried is not None:
-        return retried
+def _family(step: Step, warehouse: Warehouse, model: Manifest | None) -> list[Manifest]:
+    """Versions this increment could extend: same family, written by the same checkpoint. The step's own dataset comes
+    first, then whole versions, then the newest."""
     wanted = model.parts_digest if model is not None else None
     family = [found for found in warehouse.family(step.family) if found.kind == "rows"
               and next((item.parts_digest for item in found.inputs if item.role == "model"), None) == wanted]
-    if step.source is not None:
-        family = [found for found in family if _own_columns(warehouse, found) == dict(step.source.schema)]
-    own = [found for found in family if found.dataset == step.dataset]
-    return (own or family or [None])[-1]  # type: ignore[list-item]
-
-
-def _own_columns(warehouse: Warehouse, found: Manifest) -> dict[str, pl.DataType]:
-    schema = warehouse.dataset(found.ref).schema()
-    return {name: dtype for name, dtype in schema.items() if name not in ("row_id", "row_key")}
+    return sorted(reversed(family), key=lambda found: (found.dataset != step.dataset, found.partial))
 
 
 def _prepare_source(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
@@ -105,7 +93,7 @@ def _prepare_source(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     assert step.source is not None
     work = _frozen(warehouse, call.work_key)
     if work is None:
-        base = _base(step, warehouse, retried, None)
+        base = next(iter(_family(step, warehouse, None)), None)
         draft = WorkPlan(key=call.work_key, base=base.ref if base else None, shards=tuple(step.source.splits))
         work = _freeze(warehouse, step, draft, namespace=True)
     schema = dict(step.source.schema)
@@ -244,7 +232,7 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
     shards = [dict(shard) for shard in work.shards]
     module = f"{KINDS}.collective"
-    merge = {"number": 0, "digests": [shard["digest"] for shard in shards], "rows": sum(s["rows"] for s in shards)}
+    merge = {"number": 0, "digests": [shard["digest"] for shard in shards], "rows": sum(int(str(s["rows"])) for s in shards)}
     stages = [[Task(f"{module}:run_partial", call, shard, step.name) for shard in shards],
               [Task(f"{module}:run_merge_partials", call, merge, step.name)]]
     if step.spec.judges:

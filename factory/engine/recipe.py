@@ -139,7 +139,7 @@ def _check_step_names(loaded: LoadedRecipe) -> None:
 
 def _set(data: dict[str, Any], dotted: str, value: Any, path: Path) -> None:
     at: Any = data
-    rest = dotted
+    rest, free = dotted, False  # free: inside params, runtime or vars, whose fields need not be written to be set
     while True:
         key, rest = _first_key(at, rest)
         if isinstance(at, list):
@@ -148,7 +148,8 @@ def _set(data: dict[str, Any], dotted: str, value: Any, path: Path) -> None:
             slot: Any = int(key)
         elif isinstance(at, dict):
             slot = key
-            if rest and at.get(key) is None and key in ("params", "runtime", "vars"):
+            free = free or key in ("params", "runtime", "vars")
+            if rest and free and at.get(key) is None:
                 at[key] = {}
             if rest and key not in at:
                 raise UsageError(f"--set {dotted}: {path} has no {key!r} there{near(key, at)}; it has "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from labs import Lab
 
 from factory.engine.errors import ConservationError, FactoryError, ShardFailed
 
@@ -34,7 +35,7 @@ def asked(folder: Path) -> list[str]:
     *((ROWS, fault) for fault in ("drop", "double", "empty", "swap", "same")),
     *((SCORE, fault) for fault in ("drop", "double", "swap")),
     *((EXPAND, fault) for fault in ("double", "empty", "same")), *((ASK, fault) for fault in ("drop", "double", "same"))])
-def test_a_broken_count_is_not_committed_and_a_mended_op_goes_on(op: str, fault: str, lab: Any, texts: Texts,
+def test_a_broken_count_is_not_committed_and_a_mended_op_goes_on(op: str, fault: str, lab: Lab, texts: Texts,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     steps = steps_for(op, texts, lab.folder)
     monkeypatch.setenv("TEST_FAULT", fault)
@@ -57,7 +58,7 @@ def test_a_broken_count_is_not_committed_and_a_mended_op_goes_on(op: str, fault:
         assert len(before) == (14 if fault == "same" else 8)
 
 
-def test_a_crash_leaves_the_other_shards_finished(lab: Any, texts: Texts, executor: str, tmp_path: Path,
+def test_a_crash_leaves_the_other_shards_finished(lab: Lab, texts: Texts, executor: str, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     log.mkdir()
@@ -77,7 +78,7 @@ def test_a_crash_leaves_the_other_shards_finished(lab: Any, texts: Texts, execut
     assert lab.dataset("made").scan().collect()["copy"].to_list() == list(TEXTS)
 
 
-def test_a_worker_that_dies_costs_its_shard_alone(lab: Any, texts: Texts, monkeypatch: pytest.MonkeyPatch,
+def test_a_worker_that_dies_costs_its_shard_alone(lab: Lab, texts: Texts, monkeypatch: pytest.MonkeyPatch,
                                                   tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.mkdir()
@@ -94,7 +95,7 @@ def test_a_worker_that_dies_costs_its_shard_alone(lab: Any, texts: Texts, monkey
 
 
 @pytest.mark.parametrize("fault", ["drop", "double", "same"])
-def test_an_op_that_asks_crashes_in_workers_without_losing_an_answer(fault: str, lab: Any, texts: Texts,
+def test_an_op_that_asks_crashes_in_workers_without_losing_an_answer(fault: str, lab: Lab, texts: Texts,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     steps = steps_for(ASK, texts, lab.folder)
     monkeypatch.setenv("TEST_FAULT", fault)
@@ -105,7 +106,7 @@ def test_an_op_that_asks_crashes_in_workers_without_losing_an_answer(fault: str,
     assert len(asked(lab.folder)) == len(set(asked(lab.folder))) == 14
 
 
-def test_a_choice_settles_every_row_once(lab: Any, texts: Texts, executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_settles_every_row_once(lab: Lab, texts: Texts, executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"rows": texts("a", "b", "c"), "chosen": {"op": "test.repeat", "from": "rows"}}
     monkeypatch.setenv("TEST_FAULT", "double")
     report = lab.run(steps, executor)
@@ -115,7 +116,7 @@ def test_a_choice_settles_every_row_once(lab: Any, texts: Texts, executor: str, 
     assert lab.run(steps, executor).status == "succeeded"
 
 
-def test_a_failed_step_blocks_only_what_needs_it(lab: Any, texts: Texts, executor: str,
+def test_a_failed_step_blocks_only_what_needs_it(lab: Lab, texts: Texts, executor: str,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_FAULT", "drop")
     steps = {"rows": texts(*TEXTS), "made": {"op": ROWS, "from": "rows"}, "on": {"op": "test.gate", "from": "made"},
@@ -125,7 +126,7 @@ def test_a_failed_step_blocks_only_what_needs_it(lab: Any, texts: Texts, executo
         "rows": "done", "made": "failed", "on": "blocked", "size": "done"}
 
 
-def test_too_many_failures_commit_nothing_and_are_tried_again(lab: Any, texts: Texts, executor: str,
+def test_too_many_failures_commit_nothing_and_are_tried_again(lab: Lab, texts: Texts, executor: str,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"rows": texts("boom", "a", "b", splits=3), "size": {"op": "test.size", "from": "rows"}}
     report = lab.run(steps, executor)
@@ -137,7 +138,7 @@ def test_too_many_failures_commit_nothing_and_are_tried_again(lab: Any, texts: T
     assert lab.dataset("size").manifest.counts.failed == 0
 
 
-def test_failures_within_the_allowance_are_kept_until_a_retry_is_asked_for(lab: Any, texts: Texts, executor: str,
+def test_failures_within_the_allowance_are_kept_until_a_retry_is_asked_for(lab: Lab, texts: Texts, executor: str,
                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"rows": texts("boom", "a", "b", splits=2),
              "size": {"op": "test.size", "from": "rows", "runtime": {"max_failed": 0.5}}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from labs import Lab
 
 from factory.engine.run import RunReport
 
@@ -39,24 +40,24 @@ def hashes(report: RunReport) -> dict[str, str]:
     return {name: found.content_hash for name, found in report.manifests.items()}
 
 
-def ids(lab: Any, step: str) -> dict[str, list[int]]:
+def ids(lab: Lab, step: str) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for row_id, text in lab.dataset(step).scan().select("row_id", "text").collect().iter_rows():
         found.setdefault(text, []).append(row_id)
     return found
 
 
-def edges(lab: Any, step: str) -> list[tuple[int, int]]:
+def edges(lab: Lab, step: str) -> list[tuple[int, int]]:
     return lab.dataset(step).table("row_lineage").select("child_row_id", "parent_row_id").collect().rows()
 
 
-def counts(lab: Any, step: str) -> tuple[int, int, int, int]:
+def counts(lab: Lab, step: str) -> tuple[int, int, int, int]:
     found = lab.dataset(step).manifest.counts
     return found.owed, found.kept, found.rejected, found.failed
 
 
 @pytest.fixture
-def done(lab: Any, texts: Texts, executor: str) -> Any:
+def done(lab: Lab, texts: Texts, executor: str) -> Any:
     """The folder after a run of all kinds."""
     hashes(lab.run(all_kinds(texts), executor))
     return lab
@@ -120,20 +121,20 @@ def test_global_judges_each_row_by_all_rows(done: Any) -> None:
     assert sorted(ids(done, "chosen")) == ["eight", "no way", "three"]
 
 
-def test_any_executor_and_any_sharding_give_the_same_content(lab: Any, texts: Texts) -> None:
+def test_any_executor_and_any_sharding_give_the_same_content(lab: Lab, texts: Texts) -> None:
     first = hashes(lab.run(all_kinds(texts), "inline", warehouse="a"))
     assert hashes(lab.run(all_kinds(texts, shard_rows=1), "local", warehouse="b", workers=2)) == first
     assert hashes(lab.run(all_kinds(texts, shard_rows=5), "inline", warehouse="c")) == first
 
 
-def test_a_second_run_makes_nothing(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_second_run_makes_nothing(lab: Lab, texts: Texts, executor: str) -> None:
     lab.run(all_kinds(texts), executor)
     again = lab.run(all_kinds(texts, shard_rows=1), executor)
     assert again.status == "succeeded"
     assert all(step.reused for step in again.steps)
 
 
-def test_an_empty_choice_goes_through_every_kind(lab: Any, texts: Texts, executor: str) -> None:
+def test_an_empty_choice_goes_through_every_kind(lab: Lab, texts: Texts, executor: str) -> None:
     steps = all_kinds(texts)
     nothing = {"op": "select.rejection", "from": "rows", "where": [{"size": {"length": {"gt": 99}}}]}
     after = {f"e_{name}": {**step, "from": "nothing"} for name, step in steps.items()
@@ -149,7 +150,7 @@ def test_an_empty_choice_goes_through_every_kind(lab: Any, texts: Texts, executo
     assert lab.dataset("e_loud").scan().collect().height == 0
 
 
-def test_a_composite_stands_for_its_steps_in_where(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_composite_stands_for_its_steps_in_where(lab: Lab, texts: Texts, executor: str) -> None:
     steps = {"rows": texts(*TEXTS, **TOPICS), "good": {"op": "test.both", "from": "rows", "runtime": LENIENT},
              "chosen": {"op": "select.rejection", "from": "rows", "where": ["good"]}}
     report = lab.run(steps, executor)
@@ -157,14 +158,14 @@ def test_a_composite_stands_for_its_steps_in_where(lab: Any, texts: Texts, execu
     assert sorted(ids(lab, "chosen")) == ["eight", "no way", "three"]
 
 
-def test_weights_reach_the_reader(lab: Any, texts: Texts, executor: str) -> None:
+def test_weights_reach_the_reader(lab: Lab, texts: Texts, executor: str) -> None:
     hashes(lab.run({"rows": texts("a", "b"), "thrice": {"op": "test.repeat", "from": "rows", "params": {"times": 3}},
                     "once": {"op": "test.repeat", "from": "rows"}}, executor))
     assert lab.dataset("thrice").scan().select("text", "weight").collect().rows() == [("a", 3), ("b", 3)]
     assert "weight" not in lab.dataset("once").scan().collect().columns
 
 
-def test_columns_that_only_some_shards_know_are_one_column(lab: Any, texts: Texts, executor: str) -> None:
+def test_columns_that_only_some_shards_know_are_one_column(lab: Lab, texts: Texts, executor: str) -> None:
     steps = {"rows": texts("", "a b", "", splits=3), "words": {"op": "test.words", "from": "rows"},
              "kept": {"op": "test.loose", "from": "rows", "runtime": {"shard_rows": 1}}}
     hashes(lab.run(steps, executor))
@@ -177,7 +178,7 @@ def test_a_gate_that_passes_says_what_it_measured(done: Any) -> None:
     assert (facts["passed"], facts["reason"], facts["metrics"]) == (True, "15 rows, wanted 1", {"rows": 15.0})
 
 
-def test_a_gate_that_stops_skips_what_comes_later_every_time(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_gate_that_stops_skips_what_comes_later_every_time(lab: Lab, texts: Texts, executor: str) -> None:
     steps = {"rows": texts("a", "b"), "gate": {"op": "test.gate", "from": "rows", "params": {"least": 3}},
              "size": {"op": "test.size", "from": "rows"}}
     for _ in range(2):
@@ -189,7 +190,7 @@ def test_a_gate_that_stops_skips_what_comes_later_every_time(lab: Any, texts: Te
     assert lab.run(steps, executor).exit_code == 0
 
 
-def test_a_verdict_that_was_reached_but_not_committed_is_not_lost(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_verdict_that_was_reached_but_not_committed_is_not_lost(lab: Lab, texts: Texts, executor: str) -> None:
     steps = {"rows": texts("a", "b"), "gate": {"op": "test.gate", "from": "rows", "params": {"least": 3}}}
     lab.run(steps, executor)
     shutil.rmtree(lab.folder / "w/datasets/lab/gate")  # as if the driver had died before its commit
@@ -198,7 +199,7 @@ def test_a_verdict_that_was_reached_but_not_committed_is_not_lost(lab: Any, text
     assert lab.dataset("gate").manifest.facts["reason"] == "2 rows, wanted 3"
 
 
-def test_a_checkpoint_of_one_step_answers_in_the_next(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_checkpoint_of_one_step_answers_in_the_next(lab: Lab, texts: Texts, executor: str) -> None:
     pytest.importorskip("transformers", reason="the extra `train` is not installed")
     ask = {"op": "generate.sample", "from": "rows", "model": "tuned",
            "params": {"prompt": "text", "n": 2, "max_tokens": 4, "temperature": 1.0}}
@@ -220,13 +221,13 @@ def test_a_checkpoint_of_one_step_answers_in_the_next(lab: Any, texts: Texts, ex
     assert set(lab.dataset("answers").scan().collect()["response"]).isdisjoint(rows["response"])
 
 
-def publish(lab: Any, texts: Texts, executor: str, *values: str, **params: Any) -> RunReport:
+def publish(lab: Lab, texts: Texts, executor: str, *values: str, **params: Any) -> RunReport:
     to = str(lab.folder / "out")
     return lab.run({"rows": texts(*values), "out": {"op": "publish.folder", "from": "rows", "params": {"to": to, **params}}},
                    executor)
 
 
-def test_publishing_twice_changes_nothing_and_leaves_one_receipt(lab: Any, texts: Texts, executor: str) -> None:
+def test_publishing_twice_changes_nothing_and_leaves_one_receipt(lab: Lab, texts: Texts, executor: str) -> None:
     report = publish(lab, texts, executor, "a", "b")
     assert report.status == "succeeded", report.errors
     target = lab.folder / "out"
@@ -243,14 +244,14 @@ def test_publishing_twice_changes_nothing_and_leaves_one_receipt(lab: Any, texts
         path: content for path, (content, _) in before.items()}
 
 
-def test_a_new_version_replaces_what_was_published(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_new_version_replaces_what_was_published(lab: Lab, texts: Texts, executor: str) -> None:
     publish(lab, texts, executor, "a", "b")
     report = publish(lab, texts, executor, "a", "b", "c")
     assert report.manifests["out"].version == 2
     assert sorted(pl.read_parquet(lab.folder / "out/data/default/*.parquet")["text"]) == ["a", "b", "c"]
 
 
-def test_a_foreign_folder_is_left_alone(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_foreign_folder_is_left_alone(lab: Lab, texts: Texts, executor: str) -> None:
     (lab.folder / "out").mkdir()
     (lab.folder / "out/thesis.txt").write_text("mine", encoding="utf-8")
     report = publish(lab, texts, executor, "a")
@@ -258,7 +259,7 @@ def test_a_foreign_folder_is_left_alone(lab: Any, texts: Texts, executor: str) -
     assert [path.name for path in (lab.folder / "out").iterdir()] == ["thesis.txt"]
 
 
-def test_too_few_rows_are_not_published(lab: Any, texts: Texts, executor: str) -> None:
+def test_too_few_rows_are_not_published(lab: Lab, texts: Texts, executor: str) -> None:
     report = publish(lab, texts, executor, "a", min_rows=2)
     assert (report.status, report.exit_code) == ("stopped", 3)
     assert not (lab.folder / "out").exists()

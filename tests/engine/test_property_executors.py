@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from conftest import Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from labs import Lab
 
 WORD = st.sampled_from(["a", "bb", "no", "boom", "Ünï", "日本", "", " ", "x" * 30])
 TEXT = st.lists(WORD, max_size=4).map(" ".join)

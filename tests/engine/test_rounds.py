@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from labs import Lab
 
 Texts = Callable[..., dict[str, Any]]
 BLOCK = {
@@ -18,7 +19,7 @@ BLOCK = {
 MODELS = {"rules": {"replay": {"rules": [{"text": "{{ text }} {{ rng.integer(0, 9) }}"}]}}}
 
 
-def run(lab: Any, texts: Texts, count: int, executor: str, warehouse: str = "w") -> Any:
+def run(lab: Lab, texts: Texts, count: int, executor: str, warehouse: str = "w") -> Any:
     rounds = {"count": count, "initial": {"best": "rows"}, "steps": BLOCK}
     report = lab.run({"rows": texts("a", "b", "c"), "end": {"op": "test.gate", "from": "last.best"}}, executor,
                      warehouse=warehouse, rounds=rounds, models=MODELS)
@@ -26,7 +27,7 @@ def run(lab: Any, texts: Texts, count: int, executor: str, warehouse: str = "w")
     return report
 
 
-def test_each_round_takes_what_the_one_before_chose(lab: Any, texts: Texts, executor: str) -> None:
+def test_each_round_takes_what_the_one_before_chose(lab: Lab, texts: Texts, executor: str) -> None:
     report = run(lab, texts, 2, executor)
     assert report.manifests["r1.copies"].inputs[0].ref == "lab/rows@1"
     assert report.manifests["r2.copies"].inputs[0].ref == "lab/r1.best@1"
@@ -36,7 +37,7 @@ def test_each_round_takes_what_the_one_before_chose(lab: Any, texts: Texts, exec
     assert rows["row_key"].n_unique() == 3
 
 
-def test_one_round_more_redoes_nothing(lab: Any, texts: Texts, executor: str, tmp_path: Path,
+def test_one_round_more_redoes_nothing(lab: Lab, texts: Texts, executor: str, tmp_path: Path,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     log.mkdir()

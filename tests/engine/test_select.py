@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from labs import Lab
 
 import factory
 from factory.engine.errors import RecipeError
@@ -20,7 +21,7 @@ def marked(texts: Texts, rows: dict[str, dict[str, Any]], **more: Any) -> dict[s
     return texts(*rows, marks=[json.dumps(marks) for marks in rows.values()], **more)
 
 
-def select(lab: Any, source: dict[str, Any], where: list[Any], executor: str = "inline", *, steps: dict[str, Any] | None = None,
+def select(lab: Lab, source: dict[str, Any], where: list[Any], executor: str = "inline", *, steps: dict[str, Any] | None = None,
            warehouse: str = "w", seed: int = 0, **params: Any) -> Any:
     """Run a select step over `rows` and return its dataset."""
     lenient = {"max_failed": 1.0}
@@ -54,7 +55,7 @@ GRADED = {"five": {"grade": 5, "ratio": 0.5, "word": "b", "flag": True}, "six": 
     ("grade", {"ge": 5, "lt": 6}, ["five"]), ("ratio", {"ge": 0.5}, ["five", "six"]), ("ratio", {"gt": 0}, ["five", "four", "six"]),
     ("ratio", {"in": [0.4]}, ["four"]), ("word", {"eq": "b"}, ["five"]), ("word", {"in": ["a", "c"]}, ["four", "six"]),
     ("word", {"lt": "b"}, ["four"]), ("flag", {"eq": True}, ["five"]), ("flag", {"in": [False]}, ["four", "six"])])
-def test_comparisons_on_typed_columns(column: str, test: dict[str, Any], expected: list[str], lab: Any, texts: Texts) -> None:
+def test_comparisons_on_typed_columns(column: str, test: dict[str, Any], expected: list[str], lab: Lab, texts: Texts) -> None:
     chosen = select(lab, marked(texts, GRADED), [{"marks": {column: test}}])
     assert kept(chosen) == expected
     assert reasons(chosen)["null"][0] == ("marks.undecided", True)
@@ -65,7 +66,7 @@ def test_comparisons_on_typed_columns(column: str, test: dict[str, Any], expecte
 
 @pytest.mark.parametrize(("column", "test"), [
     ("grade", {"ge": "five"}), ("word", {"ge": 5}), ("word", {"in": ["a", 1]}), ("flag", {"eq": "yes"}), ("ratio", {"in": ["a"]})])
-def test_a_comparison_that_can_never_hold_is_found_before_anything_runs(column: str, test: dict[str, Any], lab: Any,
+def test_a_comparison_that_can_never_hold_is_found_before_anything_runs(column: str, test: dict[str, Any], lab: Lab,
                                                                         texts: Texts) -> None:
     steps = {"rows": marked(texts, GRADED), "marks": {"op": "test.marks", "from": "rows"},
              "chosen": {"op": "select.rejection", "from": "rows", "where": [{"marks": {column: test}}]}}
@@ -73,7 +74,7 @@ def test_a_comparison_that_can_never_hold_is_found_before_anything_runs(column: 
         factory.plan(lab.recipe(steps))
 
 
-def test_not_a_number_is_no_measurement(lab: Any, texts: Texts) -> None:
+def test_not_a_number_is_no_measurement(lab: Lab, texts: Texts) -> None:
     rows = marked(texts, {"nan": {"ratio": NAN}, "high": {"ratio": 0.9}})
     chosen = select(lab, rows, [{"marks": {"ratio": {"ge": 0.5}}}])
     assert kept(chosen) == ["high"]
@@ -87,7 +88,7 @@ JUDGED = {"good": {"passed": True}, "bad": {"passed": False, "reason_code": "wro
 @pytest.mark.parametrize(("entry", "expected"), [
     ("marks", ["good"]), ({"marks": {"undecided": "reject"}}, ["good"]),
     ({"marks": {"undecided": "keep"}}, ["broken", "good", "unsure"])])
-def test_the_default_rule(entry: Any, expected: list[str], lab: Any, texts: Texts, executor: str) -> None:
+def test_the_default_rule(entry: Any, expected: list[str], lab: Lab, texts: Texts, executor: str) -> None:
     chosen = select(lab, marked(texts, JUDGED), [entry], executor)
     assert kept(chosen) == expected
     codes = {text: [code for code, _ in found] for text, found in reasons(chosen).items()}
@@ -97,13 +98,13 @@ def test_the_default_rule(entry: Any, expected: list[str], lab: Any, texts: Text
     assert (counted.owed, counted.kept, counted.rejected) == (5, len(expected), 5 - len(expected))
 
 
-def test_a_row_whose_scoring_failed_says_so_under_a_comparison_too(lab: Any, texts: Texts) -> None:
+def test_a_row_whose_scoring_failed_says_so_under_a_comparison_too(lab: Lab, texts: Texts) -> None:
     chosen = select(lab, marked(texts, {"a": {"grade": 1}, **JUDGED}), [{"marks": {"grade": {"ge": 1}}}])
     assert reasons(chosen)["broken"] == [("marks.not_scored", True)]
     assert reasons(chosen)["unsure"] == [("marks.undecided", True)]
 
 
-def test_every_failing_reason_is_stored_and_the_first_in_order_counts(lab: Any, texts: Texts, executor: str) -> None:
+def test_every_failing_reason_is_stored_and_the_first_in_order_counts(lab: Lab, texts: Texts, executor: str) -> None:
     rows = marked(texts, {"both": {"grade": 1, "passed": False, "reason_code": "wrong"}, "grade": {"grade": 1, "passed": True},
                           "fine": {"grade": 9, "passed": True}})
     where = [{"marks": {"grade": {"ge": 3, "gt": 2}}}, {"size": {"shape": {"eq": "long"}}}]
@@ -125,7 +126,7 @@ NEAR = {"twins": {"op": "test.pairs", "from": "rows"}}
 CHAIN = {"A": "B=0.9", "B": "C=0.85", "C": "", "D": "C=0.7", "E": ""}
 
 
-def test_a_chain_is_one_component_and_one_row_of_it_stays(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_chain_is_one_component_and_one_row_of_it_stays(lab: Lab, texts: Texts, executor: str) -> None:
     rows = texts(*CHAIN, near=list(CHAIN.values()), marks=["{}"] * 5)
     chosen = select(lab, rows, ["twins"], executor, steps=NEAR)
     (first,) = set(kept(chosen)) & {"A", "B", "C"}
@@ -143,7 +144,7 @@ def test_a_chain_is_one_component_and_one_row_of_it_stays(lab: Any, texts: Texts
 
 
 @pytest.mark.parametrize("wrong", ["A", "B", "C"])
-def test_a_wrong_twin_never_ousts_a_right_one(wrong: str, lab: Any, texts: Texts) -> None:
+def test_a_wrong_twin_never_ousts_a_right_one(wrong: str, lab: Lab, texts: Texts) -> None:
     rows = texts(*CHAIN, near=list(CHAIN.values()), marks=[json.dumps({"passed": text != wrong}) for text in CHAIN])
     chosen = select(lab, rows, ["marks", "twins"], steps=NEAR)
     left = set(kept(chosen)) & {"A", "B", "C"}
@@ -155,7 +156,7 @@ def test_a_wrong_twin_never_ousts_a_right_one(wrong: str, lab: Any, texts: Texts
     assert reasons(chosen)[wrong] == [("marks.refused", True)]
 
 
-def test_dedup_before_a_rule_may_keep_the_wrong_twin_and_does_not_hide_it(lab: Any, texts: Texts) -> None:
+def test_dedup_before_a_rule_may_keep_the_wrong_twin_and_does_not_hide_it(lab: Lab, texts: Texts) -> None:
     rows = texts("same", "same", "other", near=["", "", ""], marks=['{"passed": false}', '{"passed": true}', '{"passed": true}'])
     assert kept(select(lab, rows, ["marks", "twins"], steps=NEAR)) == ["other", "same"]
     chosen = select(lab, rows, ["twins", "marks"], steps=NEAR)
@@ -167,7 +168,7 @@ def test_dedup_before_a_rule_may_keep_the_wrong_twin_and_does_not_hide_it(lab: A
 WORDS = ("a b c d", "e f g h", "i j k l", "e f g h")
 
 
-def per_prompt(lab: Any, texts: Texts, executor: str, warehouse: str, *, splits: int, shard_rows: int, seed: int = 0,
+def per_prompt(lab: Lab, texts: Texts, executor: str, warehouse: str, *, splits: int, shard_rows: int, seed: int = 0,
                turned: bool = False, **params: Any) -> Any:
     """Words of a text, and how many of each text stay."""
     rows = WORDS[::-1] if turned else WORDS
@@ -184,7 +185,7 @@ def picked(chosen: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("prefer", "sizes"), [("shortest", {1, 2}), ("longest", {3, 4}), ("random", None)])
-def test_keep_per_prompt_is_decided_by_content_alone(prefer: str, sizes: set[int] | None, lab: Any, texts: Texts) -> None:
+def test_keep_per_prompt_is_decided_by_content_alone(prefer: str, sizes: set[int] | None, lab: Lab, texts: Texts) -> None:
     first = per_prompt(lab, texts, "inline", "a", splits=1, shard_rows=9, keep_per_prompt=2, prefer=prefer)
     assert [len(picked(first)), first.manifest.counts.rejected] == [8, 8]
     assert first.manifest.counts.reasons == {"keep_per_prompt": 8}
@@ -197,13 +198,13 @@ def test_keep_per_prompt_is_decided_by_content_alone(prefer: str, sizes: set[int
         assert picked(other) == picked(first)
 
 
-def test_the_seed_draws(lab: Any, texts: Texts) -> None:
+def test_the_seed_draws(lab: Lab, texts: Texts) -> None:
     drawn = {tuple(picked(per_prompt(lab, texts, "inline", "w", splits=1, shard_rows=9, seed=seed, keep_per_prompt=1)))
              for seed in range(6)}
     assert len(drawn) > 1
 
 
-def test_a_row_without_a_length_is_the_least_preferred(lab: Any, texts: Texts) -> None:
+def test_a_row_without_a_length_is_the_least_preferred(lab: Lab, texts: Texts) -> None:
     for prefer in ("shortest", "longest"):
         chosen = per_prompt(lab, texts, "inline", "w", splits=1, shard_rows=9, keep_per_prompt=4, prefer=prefer)
         assert len(picked(chosen)) == 16
@@ -214,7 +215,7 @@ def test_a_row_without_a_length_is_the_least_preferred(lab: Any, texts: Texts) -
         assert lab.dataset("chosen", prefer).scan().collect()["letter"].to_list() == ["w"]
 
 
-def test_a_choice_from_a_choice_and_from_two_datasets(lab: Any, texts: Texts, executor: str) -> None:
+def test_a_choice_from_a_choice_and_from_two_datasets(lab: Lab, texts: Texts, executor: str) -> None:
     steps = {"a": texts("x", "y"), "b": texts("y", "z"), "mixed": {"op": "select.rejection", "from": ["a", "b"]},
              "size": {"op": "test.size", "from": "mixed"},
              "again": {"op": "select.rejection", "from": "mixed", "where": [{"size": {"length": {"le": 1}}}]},
@@ -226,7 +227,7 @@ def test_a_choice_from_a_choice_and_from_two_datasets(lab: Any, texts: Texts, ex
         ("x", "X"), ("y", "Y"), ("y", "Y"), ("z", "Z")]
 
 
-def test_a_table_that_judges_no_row_cannot_be_a_rule(lab: Any, texts: Texts) -> None:
+def test_a_table_that_judges_no_row_cannot_be_a_rule(lab: Lab, texts: Texts) -> None:
     steps = {"rows": texts("a"), "table": {"op": "test.table", "from": "rows"},
              "chosen": {"op": "select.rejection", "from": "rows", "where": ["table"]}}
     with pytest.raises(RecipeError, match="table"):

@@ -159,14 +159,15 @@ class LocalExecutor:
                 yield outcome
 
     def _read(self, worker: _Worker, emit: Callable[[Event], None]) -> Outcome | None:
-        assert worker.task is not None
+        task = worker.task
+        assert task is not None
         try:
             while worker.pipe.poll():
                 kind, content = worker.pipe.recv()
                 if kind == "event":
                     emit(content)
                     continue
-                task, worker.task = worker.task, None
+                worker.task = None
                 self._idle.append(worker)
                 if kind == "done":
                     return Outcome(task, content)
@@ -177,11 +178,11 @@ class LocalExecutor:
             return None
         worker.process.join()
         code = worker.process.exitcode or 0
-        ended, worker.task = worker.task, None
+        worker.task = None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         worker.pipe.close()
-        return Outcome(ended, error=ShardFailed(
-            f"step {ended.label}: the worker process {how} (out of memory kills with signal 9). What it had finished is "
+        return Outcome(task, error=ShardFailed(
+            f"step {task.label}: the worker process {how} (out of memory kills with signal 9). What it had finished is "
             "kept; run the same command again"))
 
     def stop(self) -> None:

@@ -159,7 +159,7 @@ class Pump:
                 continue
             opened.requested += 1
             self.limits[key] = ask.max_tokens
-            row = {name: opened.batch[name][ask.row] for name in columns}
+            row = replay_row(self.call.model, opened.batch, ask, columns, getattr(self.call.op_params, "prompt", None))
             requests.append(Request(
                 key=key, seed=seed_of(key), messages=ask.messages, prompt=ask.prompt, prefill=ask.prefill, row=row,
                 sampling=Sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop)))
@@ -219,6 +219,17 @@ def rule_columns(model: ResolvedModel | None) -> list[str]:
     environment = Environment()
     named = (meta.find_undeclared_variables(environment.parse(rule.text)) for rule in model.spec.replay.rules)
     return sorted(set().union(*named) - {"rng"})
+
+
+def replay_row(model: ResolvedModel | None, batch: pl.DataFrame, ask: Ask, columns: list[str],
+               prompt: str | None) -> dict[str, Any]:
+    """What the replay backend is told of a row beside the request: recorded answers are found by prompt and sample."""
+    if model is None or model.spec.replay is None:
+        return {}
+    row = {name: batch[name][ask.row] for name in columns}
+    if prompt is not None and prompt in batch.columns:
+        row["prompt"] = batch[prompt][ask.row]
+    return {**row, "sample_index": ask.slot}
 
 
 def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event], None],

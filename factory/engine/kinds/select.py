@@ -6,6 +6,7 @@ compares only rows that passed the rules before it, so a wrong twin never ousts 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -115,9 +116,11 @@ def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
 
 def _holds(condition: Condition) -> pl.Expr:
     column, value = pl.col(condition.column), condition.value
-    return {"ge": lambda: column >= value, "gt": lambda: column > value, "le": lambda: column <= value,
-            "lt": lambda: column < value, "eq": lambda: column == value, "in": lambda: column.is_in(value)}[
-        condition.operator]()
+    if condition.operator == "in":
+        return column.is_in(value)
+    compare: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
+        "ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt, "eq": operator.eq}
+    return compare[condition.operator](column, value)
 
 
 def _number(frame: pl.DataFrame, column: str) -> pl.Expr:

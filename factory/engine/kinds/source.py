@@ -72,7 +72,7 @@ def _read_split(call: StepCall, number: int, split: dict[str, Any], standing: _S
         raise DataError(f"step {call.step}: split {number} holds {len(records)} records; a source must split smaller")
     schema = split_schema(call)
     good = [record for record in records if record.values is not None]
-    frame = pl.DataFrame({name: pl.Series(name, [r.values[name] for r in good], dtype=dtype)  # type: ignore[index]
+    frame = pl.DataFrame({name: pl.Series(name, [r.values[name] for r in good], dtype=dtype)
                           for name, dtype in schema.items()})
     keys = row_keys(frame, list(schema))
     stands = [standing.take(key) for key in keys]
