@@ -1,52 +1,76 @@
 """The `factory` command: parse, call, print. Every verb is also a function of `factory.api`.
 
 Reading commands take `--json`. Errors are one block on standard error; exit codes: 0 done, 1 failed, 2 wrong usage,
-3 finished but a gate or quota was not met.
+3 finished but a gate or quota was not met, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 
 app = typer.Typer(name="factory", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-                  help="Recipes that make reasoning data, in a warehouse that knows where every row came from.")
+                  rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 Root = Annotated[Path, typer.Option("--warehouse", "-w", help="The warehouse's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: steps.samples.params.n=8 (repeatable).")]
-Vars = Annotated[list[str] | None, typer.Option("--vars", help="Give a variable of the recipe: n=8 (repeatable).")]
-Limit = Annotated[int | None, typer.Option(help="Truncate every source to this many records.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
+                                                help="Override a field: steps.a.params.n=8 (repeatable).")]
+Vars = Annotated[list[str] | None, typer.Option("--vars", metavar="KEY=VALUE",
+                                                help="Give a variable of the recipe: n=8 (repeatable).")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Truncate every source to this many records.")]
 Until = Annotated[str | None, typer.Option(help="Only this step and what it needs.")]
 RowId = Annotated[int, typer.Argument(help="A row_id, as every dataset shows it.")]
 DEFAULT = Path("warehouse-data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from factory import __version__
+
+        print(f"factory {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                help="Print the version.")] = False) -> None:
+    """Recipes that make reasoning data, in a warehouse that knows where every row came from."""
 
 
 @app.command()
 def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: Sets = None, limit: Limit = None,
         until: Until = None,
         executor: Annotated[str, typer.Option(help="local (worker processes) or inline.")] = "local",
-        workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores).")] = None,
+        workers: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: the cores).")] = None,
         retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed rows again.")] = False,
-        trace: Annotated[bool, typer.Option("--trace", help="At the end, trace one published row to its source.")] = False,
+        trace: Annotated[bool, typer.Option("--trace", help="At the end, trace one row to its source.")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
         json: AsJson = False) -> None:
-    """Run a recipe: make what is missing, reuse what is there. Example: factory run recipes/pico.yaml"""
+    """Run a recipe: make what is missing, reuse what is there.
+
+    Example: factory run recipes/pico.yaml
+    """
     from factory import api, terminal
     from factory.engine.progress import make_progress
+    from factory.lines import complain
 
     overrides, variables = terminal.parse_pairs(set_, "--set"), terminal.parse_pairs(vars, "--vars")
     planned = api.plan(recipe, warehouse=warehouse, vars=variables, overrides=overrides, limit=limit, until=until)
     for status in planned.statuses.values():
         for warning in status.warnings:
-            terminal.warn(warning)
-    report = api.run(recipe, warehouse=warehouse, vars=variables, overrides=overrides, limit=limit, until=until,
-                     executor=executor, workers=workers, retry_failed=retry_failed,
-                     progress=make_progress(len(planned.plan.steps), quiet or json))
+            complain(warning, "warning")
+    try:
+        report = api.run(recipe, warehouse=warehouse, vars=variables, overrides=overrides, limit=limit, until=until,
+                         executor=executor, workers=workers, retry_failed=retry_failed,
+                         progress=make_progress(list(planned.plan.steps), quiet or json))
+    except KeyboardInterrupt:  # the second Ctrl-C
+        _fail("stopped at once; finished answers are kept, the same command goes on from here", 130)
     terminal.show_run(report, warehouse, json)
     if trace and not json:
         terminal.show_example(report, warehouse)
@@ -56,9 +80,12 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
 @app.command()
 def plan(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: Sets = None, limit: Limit = None,
          until: Until = None,
-         explain: Annotated[str | None, typer.Option(help="Say why this step would run: each field, then and now.")] = None,
+         explain: Annotated[str | None, typer.Option(help="Why this step would run: each field, then and now.")] = None,
          json: AsJson = False) -> None:
-    """Show what a run would do; creates nothing. Example: factory plan recipes/pico.yaml --explain samples"""
+    """Show what a run would do; creates nothing.
+
+    Example: factory plan recipes/pico.yaml --explain samples
+    """
     from factory import api, terminal
 
     planned = api.plan(recipe, warehouse=warehouse, vars=terminal.parse_pairs(vars, "--vars"),
@@ -68,10 +95,13 @@ def plan(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_:
 
 @app.command()
 def preview(recipe: RecipePath, step: Annotated[str, typer.Argument(help="A step that asks a model.")],
-            rows: Annotated[int, typer.Option("-n", "--rows", help="How many requests.")] = 3, vars: Vars = None,
+            rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many requests.")] = 3, vars: Vars = None,
             set_: Sets = None,
             ask: Annotated[bool, typer.Option(help="Also ask the model.")] = True, json: AsJson = False) -> None:
-    """Show what a step asks a model, and the answers; writes nothing. Example: factory preview recipes/pico.yaml samples"""
+    """Show what a step asks a model, and the answers; writes nothing.
+
+    Example: factory preview recipes/pico.yaml samples
+    """
     from factory import api, terminal
 
     shown = api.preview(recipe, step, rows=rows, vars=terminal.parse_pairs(vars, "--vars"),
@@ -80,70 +110,91 @@ def preview(recipe: RecipePath, step: Annotated[str, typer.Argument(help="A step
 
 
 @app.command()
-def sql(query: Annotated[str, typer.Argument(help='One SELECT over the views, such as \'SELECT * FROM "pico/reasoning"\'.')],
+def sql(query: Annotated[str, typer.Argument(help='One SELECT, such as: SELECT * FROM "pico/reasoning"')],
         warehouse: Root = DEFAULT, json: AsJson = False,
         csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
         parquet: Annotated[Path | None, typer.Option(help="Write the result to this Parquet file.")] = None) -> None:
-    """Ask the warehouse in SQL (read-only). Example: factory sql "SELECT ref, row_count FROM datasets" """
-    from factory import terminal
+    """Ask the warehouse in SQL (read-only).
+
+    Example: factory sql "SELECT ref, row_count FROM datasets"
+    """
+    from factory import terminal_data
     from warehouse import Warehouse
 
-    terminal.show_frame(Warehouse(warehouse).sql(query), json=json, csv=csv, parquet=parquet)
+    terminal_data.show_frame(Warehouse(warehouse).sql(query), json=json, csv=csv, parquet=parquet)
 
 
 @app.command()
 def trace(row_id: RowId, warehouse: Root = DEFAULT,
           down: Annotated[bool, typer.Option("--down", help="Descendants in place of ancestors.")] = False,
           json: AsJson = False) -> None:
-    """Show where a row comes from, up to its source record. Example: factory trace 2199023255553"""
-    from factory import terminal
+    """Show where a row comes from, up to its source record.
+
+    Example: factory trace 2199023255553
+    """
+    from factory import terminal_data
     from warehouse import Warehouse, lineage
 
     opened = Warehouse(warehouse)
     hops = lineage.trace_down(opened, row_id) if down else lineage.trace_up(opened, row_id)
-    terminal.show_trace(hops, json)
+    terminal_data.show_trace(hops, json)
 
 
 @app.command()
 def why(row_id: RowId, warehouse: Root = DEFAULT, json: AsJson = False) -> None:
-    """Show every decision about a row: scores, rejections, failures. Example: factory why 2199023255553"""
-    from factory import terminal
+    """Show every decision about a row: scores, rejections, failures.
+
+    Example: factory why 2199023255553
+    """
+    from factory import terminal_data
     from warehouse import Warehouse, lineage
 
-    terminal.show_why(row_id, lineage.why(Warehouse(warehouse), row_id), json)
+    terminal_data.show_why(row_id, lineage.why(Warehouse(warehouse), row_id), json)
 
 
 @app.command()
-def ls(pattern: Annotated[str, typer.Argument(help="Names that begin so.")] = "", warehouse: Root = DEFAULT,
+def ls(prefix: Annotated[str, typer.Argument(help="Only names that begin so.")] = "", warehouse: Root = DEFAULT,
        all_versions: Annotated[bool, typer.Option("--all", "-a", help="Every version, not only the latest.")] = False,
-       ops: Annotated[bool, typer.Option("--ops", help="List the ops a recipe can use.")] = False,
+       ops: Annotated[bool, typer.Option("--ops", help="List the ops a recipe can use, or all about one.")] = False,
        json: AsJson = False) -> None:
-    """List datasets (or ops). Example: factory ls pico"""
-    from factory import terminal
+    """List datasets (or ops).
 
+    Example: factory ls pico; factory ls --ops filter.length
+    """
     if ops:
-        terminal.show_ops(json)
+        from factory import terminal
+
+        terminal.show_ops(prefix, json)
         return
+    from factory import terminal_data
     from warehouse import Warehouse
 
-    terminal.show_datasets(Warehouse(warehouse), pattern, all_versions, json)
+    terminal_data.show_datasets(Warehouse(warehouse), prefix, all_versions, json)
 
 
 @app.command()
 def show(ref: Annotated[str, typer.Argument(help="A dataset: name, name@3 or name@tag.")], warehouse: Root = DEFAULT,
-         rows: Annotated[int, typer.Option("-n", "--rows", help="How many rows to print.")] = 3, json: AsJson = False) -> None:
-    """Show a dataset version: how it was made, its funnel, some rows. Example: factory show pico/reasoning"""
-    from factory import terminal
+         rows: Annotated[int, typer.Option("-n", "--rows", min=0, help="How many rows to print.")] = 3,
+         json: AsJson = False) -> None:
+    """Show a dataset version: how it was made, its funnel, some rows.
+
+    Example: factory show pico/reasoning
+    """
+    from factory import terminal_data
     from warehouse import Warehouse
 
-    terminal.show_dataset(Warehouse(warehouse).dataset(ref), rows, json)
+    terminal_data.show_dataset(Warehouse(warehouse).dataset(ref), rows, json)
 
 
 @app.command()
 def apply(op: Annotated[str, typer.Argument(help="The op, such as verify.math.")],
           source: Annotated[Path, typer.Argument(help="A .jsonl, .parquet or .csv file.")],
-          target: Annotated[Path, typer.Argument(help="The file to write.")], set_: Sets = None, json: AsJson = False) -> None:
-    """Run a row op on a plain file, without recipe or warehouse. Example: factory apply verify.math in.jsonl out.jsonl"""
+          target: Annotated[Path, typer.Argument(help="The file to write.")], set_: Sets = None,
+          json: AsJson = False) -> None:
+    """Run a row op on a plain file, without recipe or warehouse.
+
+    Example: factory apply verify.math in.jsonl out.jsonl
+    """
     from factory import api, terminal
 
     terminal.show_applied(api.apply(op, source, target, params=terminal.parse_pairs(set_, "--set")), target, json)
@@ -154,7 +205,10 @@ def publish(ref: Annotated[str, typer.Argument(help="A dataset: name, name@3 or 
             to: Annotated[str, typer.Option("--to", help="dir:PATH.")], warehouse: Root = DEFAULT,
             config: Annotated[str, typer.Option(help="The Hub configuration's name.")] = "default",
             json: AsJson = False) -> None:
-    """Write a dataset version as a folder for datasets.load_dataset. Example: factory publish pico/reasoning --to dir:out"""
+    """Write a dataset version as a folder for datasets.load_dataset.
+
+    Example: factory publish pico/reasoning --to dir:out
+    """
     from factory import terminal
     from factory.publish.adhoc import publish_version
     from warehouse import Warehouse
@@ -164,7 +218,10 @@ def publish(ref: Annotated[str, typer.Argument(help="A dataset: name, name@3 or 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of recipes, for editors. Example: factory schema > recipe.schema.json"""
+    """Print the JSON Schema of recipes, for editors.
+
+    Example: factory schema > recipe.schema.json
+    """
     import json
 
     from factory.engine.recipe import Recipe
@@ -175,23 +232,31 @@ def schema() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the `factory` command."""
     from factory.engine.errors import FactoryError
-    from warehouse.errors import NotInWarehouse, WarehouseError
+    from warehouse.errors import BadQuery, NotInWarehouse, WarehouseError
 
+    for stream in (sys.stdout, sys.stderr):  # data may hold what an old locale cannot print
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=argv)
     except FactoryError as error:
         _fail(str(error), error.exit_code)
-    except NotInWarehouse as error:
+    except (NotInWarehouse, BadQuery) as error:
         _fail(str(error), 2)
     except WarehouseError as error:
         _fail(str(error), 1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}", 1)
 
 
-def _fail(message: str, code: int) -> Any:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(message: str, code: int) -> NoReturn:
+    from factory.lines import complain
+
+    complain(message)
     sys.exit(code)
 
 

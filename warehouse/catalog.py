@@ -1,8 +1,8 @@
 """The catalog: SQL views over the files. Derived, disposable, rebuilt whenever something new was committed.
 
-`refresh` writes small Parquet tables (versions, parts, inputs, runs, steps, checkpoints, namespaces) and `catalog/views.sql`,
-whose paths are relative, so that `cd <warehouse> && duckdb -init catalog/views.sql` reads a warehouse with no extension and
-a copied one reads itself. Views name files explicitly; reading by glob would show what was never committed.
+`refresh` writes small Parquet tables (versions, parts, inputs, runs, steps, checkpoints, namespaces) and
+`catalog/views.sql`, whose paths are relative: `cd <warehouse> && duckdb -init catalog/views.sql` reads a warehouse with no
+extension, and a copied one reads itself. Views name files explicitly; a glob would show what was never committed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from warehouse import layout
-from warehouse.errors import WarehouseError
+from warehouse.errors import BadQuery, NotInWarehouse
 from warehouse.records import Manifest
-from warehouse.views import build_views, dataset_sql
+from warehouse.views import build_views, dataset_sql, quote
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,10 +60,12 @@ def _tables(warehouse: Warehouse, manifests: list[Manifest]) -> dict[str, pl.Dat
     parts = [(m.ref, table, index, p.path, p.sha256, p.rows, p.bytes, p.min_row_id, p.max_row_id)
              for m in manifests for table, listed in m.tables.items() for index, p in enumerate(listed)]
     inputs = [(m.ref, i.ref, i.role, i.content_hash, m.step) for m in manifests for i in m.inputs]
-    owners = [(int(name[:8]), *(json.loads(warehouse.store.get(f"ids/{name}"))[key] for key in ("dataset", "step", "op")))
-              for name in warehouse.store.names("ids")]
-    checkpoints = [(c.name, c.version, c.ref, c.base, c.dataset_ref, json.dumps(c.metrics), len(c.files), c.bytes, c.run_id,
-                    c.created_at) for c in warehouse.checkpoints()]
+    owners = []
+    for name in warehouse.store.names("ids"):
+        owner = json.loads(warehouse.store.get(f"ids/{name}"))
+        owners.append((int(name[:8]), owner["dataset"], owner["step"], owner["op"]))
+    checkpoints = [(c.name, c.version, c.ref, c.base, c.dataset_ref, json.dumps(c.metrics), len(c.files), c.bytes,
+                    c.run_id, c.created_at) for c in warehouse.checkpoints()]
     return {
         "datasets": _frame([_dataset_row(m) for m in manifests], _DATASETS),
         "dataset_parts": _frame(parts, _PARTS), "dataset_inputs": _frame(inputs, _INPUTS),
@@ -82,11 +84,11 @@ def _run_tables(warehouse: Warehouse) -> dict[str, pl.DataFrame]:
     runs, steps = [], []
     for start, end, beat in warehouse.runs():
         runs.append((start.run_id, start.recipe, end.status if end else None, start.started_at,
-                     end.ended_at if end else None, beat, start.host, start.user, start.argv, start.git_commit, start.seed,
-                     start.executor, end.error if end else None))
+                     end.ended_at if end else None, beat, start.host, start.user, start.argv, start.git_commit,
+                     start.seed, start.executor, end.error if end else None))
         for number, step in enumerate(end.steps if end else []):
-            steps.append((start.run_id, number, step.step, step.op, step.status, step.ref, step.fingerprint, step.reused,
-                          step.counts.owed, step.counts.kept, step.counts.rejected, step.counts.failed,
+            steps.append((start.run_id, number, step.step, step.op, step.status, step.ref, step.fingerprint,
+                          step.reused, step.counts.owed, step.counts.kept, step.counts.rejected, step.counts.failed,
                           step.usage.tokens_in, step.usage.tokens_out, step.usage.requested, step.usage.reused,
                           step.seconds, step.error))
     return {"runs": _frame(runs, _RUNS), "run_steps": _frame(steps, _STEPS)}
@@ -109,8 +111,8 @@ _CHECKPOINTS = {"name": _S, "version": _I, "ref": _S, "base": _S, "dataset_ref":
                 "bytes": _I, "run_id": _S, "created_at": _S}
 _RUNS = {"run_id": _S, "recipe": _S, "ended_as": _S, "started_at": _S, "ended_at": _S, "heartbeat": _S, "host": _S,
          "user": _S, "argv": pl.List(_S), "git_commit": _S, "seed": _I, "executor": _S, "error": _S}
-_STEPS = {"run_id": _S, "number": _I, "step": _S, "op": _S, "status": _S, "ref": _S, "step_fingerprint": _S, "reused": _B,
-          "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "tokens_in": _I, "tokens_out": _I,
+_STEPS = {"run_id": _S, "number": _I, "step": _S, "op": _S, "status": _S, "ref": _S, "step_fingerprint": _S,
+          "reused": _B, "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "tokens_in": _I, "tokens_out": _I,
           "answers_requested": _I, "answers_reused": _I, "seconds": pl.Float64, "error": _S}
 
 
@@ -144,23 +146,43 @@ _READING = frozenset({"SELECT", "EXPLAIN", "RELATION"})
 
 
 def run_query(warehouse: Warehouse, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
-    """Run one statement. Views of older versions and tags (`"name@2"`) are made when a query names them."""
+    """Run one statement. Views of older versions and tags (`"name@2"`) are made when a query names them.
+
+    Raises:
+        BadQuery: DuckDB does not understand it, or it is not one SELECT. NotInWarehouse: it names an unknown version.
+    """
     import duckdb
 
     connection = connect(warehouse)
+    unknown = _add_versions(warehouse, connection, query)
     try:
-        for name, version in set(_VERSIONED.findall(query)):
-            found = warehouse.dataset(f"{name}@{version}")
-            connection.execute(f'CREATE OR REPLACE VIEW "{name}@{version}" AS {_absolute(warehouse, dataset_sql(found))}')
         statements = connection.extract_statements(query)
         if len(statements) != 1:
-            raise WarehouseError("give one SQL statement at a time")
+            raise BadQuery(f"give one SQL statement at a time ({len(statements)} were given)")
         if statements[0].type.name not in _READING:
-            raise WarehouseError(f"{statements[0].type.name} is refused: the warehouse is read-only here; use SELECT")
+            raise BadQuery(f"{statements[0].type.name} is refused: the warehouse is read-only here; use SELECT")
         frame = pl.from_arrow(connection.sql(query, params=parameters or None).to_arrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
     except duckdb.Error as error:
-        raise WarehouseError(f"SQL: {error}") from None
+        for ref, reason in unknown.items():
+            if ref in str(error):
+                raise reason from None
+        raise BadQuery(f"SQL: {error}") from None
     finally:
         connection.close()
+
+
+def _add_versions(warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, NotInWarehouse]:
+    """Make the views of versions that a query names; those that do not exist, with the reason (it may be mere text)."""
+    unknown = {}
+    for name, version in set(_VERSIONED.findall(query)):
+        ref = f"{name}@{version}"
+        try:
+            select = dataset_sql(warehouse.dataset(ref))
+        except NotInWarehouse as error:
+            unknown[ref] = error
+            continue
+        if select:
+            connection.execute(f"CREATE OR REPLACE VIEW {quote(ref)} AS {_absolute(warehouse, select)}")
+    return unknown

@@ -11,6 +11,10 @@ class NotInWarehouse(WarehouseError):
     """A dataset, version, row or tag that does not exist here."""
 
 
+class BadQuery(WarehouseError):
+    """A query that DuckDB does not understand, or that would do more than read."""
+
+
 class DamagedPart(WarehouseError):
     """A part is missing, truncated or not what its manifest says."""
 

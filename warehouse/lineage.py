@@ -43,8 +43,8 @@ def _creator(warehouse: Warehouse, row_id: int) -> Manifest:
     """The newest version of the dataset that holds a row's content."""
     owner = warehouse.owner_of(row_id)
     if owner is None:
-        raise NotInWarehouse(f"no row {row_id} in {warehouse.root}: its namespace is unknown. Row ids stand in the column "
-                             "`row_id` of every dataset")
+        raise NotInWarehouse(f"no row {row_id} in {warehouse.root}: its namespace is unknown. Row ids stand in the "
+                             "column `row_id` of every dataset")
     wanted = pl.Series([row_id])
     holders = [found for found in warehouse.manifests() if found.kind == "rows" and any(
         part.sha256 for part in overlapping(found.tables.get("rows", []), wanted))]
@@ -52,8 +52,9 @@ def _creator(warehouse: Warehouse, row_id: int) -> Manifest:
         for part in overlapping(found.tables["rows"], wanted):
             if row_id in read_part(warehouse.store, part, ["row_id"])["row_id"]:
                 return found
-    raise NotInWarehouse(f"row {row_id} belongs to {owner['dataset']}, where no committed version holds it: the run that was "
-                         "making it has not finished (run the recipe again), or the row was rejected or failed")
+    raise NotInWarehouse(f"row {row_id} belongs to {owner['dataset']}, where no committed version holds it: the run "
+                         "that was making it has not finished (run the recipe again), or the row was rejected or "
+                         f"failed (factory why {row_id})")
 
 
 def trace_up(warehouse: Warehouse, row_id: int) -> list[Hop]:
@@ -100,7 +101,7 @@ def _cut(value: Any) -> Any:
 
 @dataclass(slots=True)
 class Finding:
-    """One thing that is known of a row: `kind` is created, scored, kept, rejected or failed."""
+    """One thing that is known of a row: `kind` is created, superseded, scored, kept, rejected or failed."""
 
     kind: str
     ref: str
@@ -119,17 +120,23 @@ def why(warehouse: Warehouse, row_id: int) -> list[Finding]:
     A slot that never became a row (its request was refused or failed) is found under its parent's id.
     """
     findings: list[Finding] = []
+    told: set[tuple[str, str]] = set()
     for manifest in sorted(warehouse.manifests(), key=lambda m: m.created_at):
-        findings += _findings(warehouse, manifest, row_id)
+        findings += _findings(warehouse, manifest, row_id, told)
     if not findings:
         _creator(warehouse, row_id)
     return findings
 
 
-def _findings(warehouse: Warehouse, manifest: Manifest, row_id: int) -> list[Finding]:
+def _findings(warehouse: Warehouse, manifest: Manifest, row_id: int, told: set[tuple[str, str]]) -> list[Finding]:
+    """What one version says. Versions share parts: what a part says is told once, for the version that wrote it;
+    choices belong to each version."""
     found = []
-    for table in ("rows", "scores", "selection", "rejections", "failures"):
+    for table in ("rows", "superseded", "scores", "selection", "rejections", "failures"):
         for part in overlapping(manifest.tables.get(table, []), pl.Series([row_id])):
+            if manifest.kind != "selection" and (table, part.sha256) in told:
+                continue
+            told.add((table, part.sha256))
             for row in read_part(warehouse.store, part).filter(pl.col("row_id") == row_id).iter_rows(named=True):
                 found.append(_finding(manifest, table, row))
     return found
@@ -140,15 +147,19 @@ def _finding(manifest: Manifest, table: str, row: dict[str, Any]) -> Finding:
     if table == "rows":
         model = manifest.facts.get("model")
         return Finding("created", ref, step, f"{op} with {model}" if model else op)
+    if table == "superseded":
+        return Finding("superseded", ref, step, op, reason="this version holds it no longer")
     if table == "selection":
         return Finding("kept", ref, step, op, measured={"weight": row["weight"]} if row["weight"] != 1 else {})
+    slot = {"slot": row["slot"]} if manifest.kind == "rows" and manifest.inputs else {}  # one answer to this row
     if table == "failures":
-        return Finding("failed", ref, step, op, row["error_type"], row["message"], measured={"slot": row["slot"]})
+        return Finding("failed", ref, step, op, row["error_type"], row["message"], measured=slot)
     if table == "rejections":
-        measured = {name: row[name] for name in ("score", "threshold") if row[name] is not None}
+        measured = slot | {name: row[name] for name in ("score", "threshold") if row[name] is not None}
         return Finding("rejected", ref, step, row["gate"], row["reason_code"], row["reason"], bool(row["primary"]),
                        row["kept_row_id"], measured)
     standard = ("row_id", "passed", "label", "reason_code", "reason")
     verdict = {True: "passed", False: "refused", None: "undecided"}[row["passed"]]
-    return Finding("scored", ref, step, op, row["reason_code"] or verdict, row["reason"], measured={
-        "verdict": row["label"] or verdict, **{k: _cut(v) for k, v in row.items() if k not in standard and v is not None}})
+    own = {name: _cut(value) for name, value in row.items() if name not in standard and value is not None}
+    return Finding("scored", ref, step, op, row["reason_code"] or verdict, row["reason"],
+                   measured={"verdict": row["label"] or verdict, **own})

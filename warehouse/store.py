@@ -45,14 +45,20 @@ class Warehouse:
             if not create:
                 raise NotInWarehouse(f"{root} is not a warehouse (it has no {layout.ROOT_RECORD}): run a recipe with "
                                      f"`--warehouse {root}` to make one, or name another folder")
-            record = {"format": FORMAT, "warehouse_id": uuid.uuid4().hex, "row_key": "sha256/16",
-                      "content_hash": "mset256"}
-            self.store.put_if_absent(layout.ROOT_RECORD, json.dumps(record).encode())
-            self.store.clear_scratch()
+            self._found(root)
         found = json.loads(self.store.get(layout.ROOT_RECORD))
         if found.get("format") != FORMAT:
             raise WarehouseError(f"{root} has format {found.get('format')}, this version reads {FORMAT}: "
                                  "use the version of dataset-factory that wrote it")
+
+    def _found(self, root: str | Path) -> None:
+        record = {"format": FORMAT, "warehouse_id": uuid.uuid4().hex, "row_key": "sha256/16", "content_hash": "mset256"}
+        try:
+            self.store.put_if_absent(layout.ROOT_RECORD, json.dumps(record).encode())
+        except OSError as error:
+            raise WarehouseError(f"{root} cannot become a warehouse: {error.strerror or error}. Name a folder that can be "
+                                 "written") from None
+        self.store.clear_scratch()
 
     @property
     def root(self) -> Path:
@@ -81,10 +87,13 @@ class Warehouse:
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of `name@3`, `name@tag`, or of the latest whole version of `name`."""
-        name, version = layout.split_ref(ref)
+        try:
+            name, version = layout.split_ref(ref)
+        except ValueError as error:
+            raise NotInWarehouse(str(error)) from None
         if version is None:
             return self._latest(name)
-        if not version.isdigit():
+        if not (version.isascii() and version.isdigit()):
             version = self.tag(name, version)
         key = layout.manifest(name, int(version))
         if key not in self._manifests:

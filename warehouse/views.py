@@ -1,7 +1,8 @@
 """The text of `catalog/views.sql`: one view per question a user asks of the files.
 
-The fixed views stand in `views.sql` beside this module, readable alone; here the lists of parts are filled in and one view
-per dataset is added. Score tables have columns of their own beside the standard ones, so `verdicts` unites them by schema.
+The fixed views stand in `views.sql` beside this module, readable alone; here the lists of parts are filled in and one
+view per dataset is added. Score tables have columns of their own beside the standard ones, so `verdicts` unites them by
+schema.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def _table_view(view: str, manifests: list[Manifest], empty: str) -> str:
     parts = [part for _, part in owner.values()]
     if view in ("row_lineage", "provenance"):  # their rows say where they belong by themselves
         return f"CREATE OR REPLACE VIEW {view} AS {_read(parts)};"
-    return (f"CREATE OR REPLACE VIEW {view} AS SELECT t.* EXCLUDE (filename), p.ref FROM ({_read(parts, filename=True)}) t "
-            f"JOIN (SELECT sha256, max(ref) AS ref FROM dataset_parts WHERE table_name = '{table}' GROUP BY 1) p "
+    return (f"CREATE OR REPLACE VIEW {view} AS SELECT t.* EXCLUDE (filename), p.ref "
+            f"FROM ({_read(parts, filename=True)}) t JOIN (SELECT sha256, max(ref) AS ref FROM dataset_parts WHERE table_name = '{table}' GROUP BY 1) p "
             "ON p.sha256 = regexp_extract(t.filename, '([0-9a-f]{64})[.]parquet$', 1);")
 
 
@@ -93,16 +94,16 @@ def _verdicts(manifests: list[Manifest]) -> str:
                 groups[manifest.op, manifest.op_version, manifest.step, columns][part.sha256] = part
     head = "row_id, step, judge, judge_version, passed, label, score, reason_code, reason, details"
     if not groups:
-        return ("CREATE OR REPLACE VIEW verdicts AS SELECT NULL::BIGINT row_id, NULL::VARCHAR step, NULL::VARCHAR judge, "
-                "NULL::BIGINT judge_version, NULL::BOOLEAN passed, NULL::VARCHAR label, NULL::DOUBLE score, "
+        return ("CREATE OR REPLACE VIEW verdicts AS SELECT NULL::BIGINT row_id, NULL::VARCHAR step, "
+                "NULL::VARCHAR judge, NULL::BIGINT judge_version, NULL::BOOLEAN passed, NULL::VARCHAR label, NULL::DOUBLE score, "
                 "NULL::VARCHAR reason_code, NULL::VARCHAR reason, NULL::JSON details WHERE false;")
     selects = []
     for (op, version, step, columns), parts in sorted(groups.items()):
         own = [name for name in columns if name not in STANDARD]
         details = ("to_json(struct_pack(" + ", ".join(f"{quote(n)} := {quote(n)}" for n in own) + "))" if own
                    else "NULL::JSON")
-        selects.append(f"SELECT row_id, '{step}' AS step, '{op}' AS judge, {version}::BIGINT AS judge_version, passed, label, "
-                       f"score, reason_code, reason, {details} AS details FROM ({_read(list(parts.values()))})")
+        selects.append(f"SELECT row_id, '{step}' AS step, '{op}' AS judge, {version}::BIGINT AS judge_version, passed, "
+                       f"label, score, reason_code, reason, {details} AS details FROM ({_read(list(parts.values()))})")
     return f"CREATE OR REPLACE VIEW verdicts AS SELECT {head} FROM ({' UNION ALL BY NAME '.join(selects)});"
 
 

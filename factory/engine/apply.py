@@ -14,10 +14,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from factory.engine.errors import DataError, UsageError
-from factory.engine.op import SCORE_SCHEMA, Kind, OpContext, OpSpec, PlanContext, get_op
+from factory.engine.op import SCORE_SCHEMA, Kind, OpContext, OpSpec, PlanContext, get_composite, get_op
 from factory.engine.recipe_yaml import fields_of, near
 
 BATCH_ROWS = 2048
+FORMATS = (".jsonl", ".ndjson", ".parquet", ".csv")
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -43,10 +44,8 @@ def _write_table(frame: pl.DataFrame, path: Path) -> None:
         frame.write_ndjson(path)
     elif suffix == ".parquet":
         frame.write_parquet(path)
-    elif suffix == ".csv":
-        frame.write_csv(path)
     else:
-        raise UsageError(f"{path}: unknown output format; use .jsonl, .parquet or .csv")
+        frame.write_csv(path)
 
 
 def _check_params(spec: OpSpec, params: Mapping[str, Any]) -> Any:
@@ -61,7 +60,7 @@ def _check_params(spec: OpSpec, params: Mapping[str, Any]) -> Any:
 
 
 def apply_op(name: str, source: Path, target: Path, params: Mapping[str, Any]) -> pl.DataFrame:
-    """Run a SCORE or MAP op, or a GLOBAL dedup op, over a file and write the result.
+    """Run a SCORE or MAP op over a file and write the result.
 
     Args:
         name: the op, such as `verify.math`.
@@ -74,9 +73,13 @@ def apply_op(name: str, source: Path, target: Path, params: Mapping[str, Any]) -
     Raises:
         UsageError, DataError: naming the param, file or column.
     """
+    if get_composite(name) is not None:
+        raise UsageError(f"{name} stands for several ops: apply them one after the other (`factory ls --ops {name}`)")
     spec = get_op(name)
     if spec.kind not in (Kind.SCORE, Kind.MAP) or spec.asks_model:
         raise UsageError(f"{name} is a {spec.kind.value} op: apply runs ops that measure or map single rows")
+    if target.suffix.lower() not in FORMATS:
+        raise UsageError(f"{target}: unknown output format; use {', '.join(FORMATS)}")
     typed = _check_params(spec, params)
     rows = read_table(source)
     missing = [column for column in spec.columns(typed) if column not in rows.columns]
@@ -86,14 +89,15 @@ def apply_op(name: str, source: Path, target: Path, params: Mapping[str, Any]) -
     extra = spec.identity(typed, PlanContext(Path.cwd())) if spec.identity else None
     context = OpContext(step=name, identity=extra)
     batch = rows.with_columns(row_id=pl.int_range(rows.height, dtype=pl.Int64), row_key=pl.lit(b"", pl.Binary))
-    made = [spec.func(part, typed, context) for part in batch.iter_slices(BATCH_ROWS)] or [spec.func(batch, typed, context)]
+    parts = list(batch.iter_slices(BATCH_ROWS)) or [batch]
+    made = [spec.func(part, typed, context) for part in parts]
     result = _arrange(spec, typed, rows, pl.concat(made, how="diagonal_relaxed"))
     staged = target.with_name(f".{target.name}.part{target.suffix}")
     try:
         _write_table(result, staged)
         staged.replace(target)
-    except OSError as error:
-        raise DataError(f"{target} cannot be written: {error}") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{target} cannot be written: {str(error).splitlines()[0]}") from None
     finally:
         staged.unlink(missing_ok=True)
     return result
@@ -106,5 +110,5 @@ def _arrange(spec: OpSpec, typed: Any, rows: pl.DataFrame, made: pl.DataFrame) -
         empty = [name for name in ("label", "score") if name in wanted and made[name].null_count() == made.height]
         made = made.select(*(name for name in wanted if name not in empty),
                            *(name for name in ("_failed",) if name in made.columns))
-    made = made.rename({"_failed": "failed"}, strict=False)
+    made = made.rename({"_failed": "failed", "_rejected": "rejected"}, strict=False)
     return rows.drop([name for name in made.columns if name in rows.columns]).hstack(made.get_columns())

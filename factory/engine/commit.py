@@ -58,7 +58,8 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
         facts={"from_inputs": step.from_inputs, "inherits": step.kind in (Kind.MAP, Kind.EXPAND),
                "model": step.model.name if step.model is not None else None,
                "where": [_rule_text(rule) for rule in step.rules],
-               "counters": _counters(records), **{name: fact for record in records for name, fact in record.facts.items()}},
+               "counters": _counters(records),
+               **{name: fact for record in records for name, fact in record.facts.items()}},
         code_sha256=code_digest(step))
     return warehouse.commit(draft)
 
@@ -169,8 +170,8 @@ def _check_failures(step: Step, warehouse: Warehouse, tables: dict[str, list[Par
 
 def _schemas(warehouse: Warehouse, step: Step,
              tables: dict[str, list[Part]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Each table's schema, packed and readable. A table without parts has the one that the op declares, so that a version
-    without a row reads like any other.
+    """Each table's schema, packed and readable. A table without parts has the one that the op declares, so that a
+    version without a row reads like any other.
 
     Parts may differ (a source's column came later, an op declares no columns): they are unified by name.
     """
@@ -181,8 +182,8 @@ def _schemas(warehouse: Warehouse, step: Step,
         for part in {part.sha256: part for part in (parts if varied else (parts[0], parts[-1]))}.values():
             for column, dtype in pl.read_parquet_schema(warehouse.store.path(part.path)).items():
                 if merged.setdefault(column, dtype) != dtype:
-                    raise OpError(f"step {step.name}: {step.spec.name} wrote the column {column!r} as {merged[column]} in one "
-                                  f"shard and as {dtype} in another: declare it in the op's `out`")
+                    raise OpError(f"step {step.name}: {step.spec.name} wrote the column {column!r} as {merged[column]} "
+                                  f"in one shard and as {dtype} in another: declare it in the op's `out`")
         found[name] = merged
     packed = {name: pack_schema(pl.DataFrame(schema=schema)) for name, schema in found.items()}
     readable = {name: {column: str(dtype) for column, dtype in schema.items()} for name, schema in found.items()}
@@ -192,7 +193,9 @@ def _schemas(warehouse: Warehouse, step: Step,
 def _expected(step: Step) -> dict[str, dict[str, pl.DataType]]:
     """The tables that readers look for, as they are when there is nothing in them."""
     out = dict(step.spec.out(step.params))
-    head = {"row_id": pl.Int64(), "row_key": pl.Binary(), **({"answer_key": pl.Binary()} if step.spec.asks_model else {})}
+    head: dict[str, pl.DataType] = {"row_id": pl.Int64(), "row_key": pl.Binary()}
+    if step.spec.asks_model:
+        head["answer_key"] = pl.Binary()
     if step.kind is Kind.SOURCE:
         return {"rows": {**head, **(step.source.schema if step.source else {})}, "provenance": dict(PROVENANCE)}
     if step.kind in CONTENT_KINDS:

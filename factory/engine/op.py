@@ -13,7 +13,7 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     EXPAND   fn(batch, params, ctx) -> frame with a column `_parent` (index into the batch) and `_slot` (0 … n-1), or
              a class that asks a model: requests(batch, params, ctx) -> list[Ask] and
              collect(batch, asks, completions, params, ctx) -> frame with one row per ask, in order
-    MERGE    fn(batch, params, ctx) -> one-row frame for the rows of one group (`group_by(params)` names its columns)
+    MERGE    fn(batch, params, ctx) -> one-row frame for the rows of one group (`params.group_by` names its columns)
     SELECT   fn(rows, params, ctx) -> Selection
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
              optionally decide(batch, tables, params, ctx) -> frame (as SCORE)
@@ -21,8 +21,10 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     GATE     fn(job, params, ctx) -> GateResult
     PUBLISH  fn(job, params, ctx) -> receipt (a JSON object)
 
-A row-local op may set `_rejected` ("code: text", a rule said no) or `_failed` ("type: text", a classified error) on a
-row; the engine moves it to `rejections` or `failures`. Every input frame has `row_id` and `row_key`.
+A MAP or EXPAND op may set `_rejected` ("code: text", a rule said no) or `_failed` ("type: text", a classified error)
+on a row, a SCORE op or `decide` only `_failed`; the engine moves it to `rejections` or `failures`. An EXPAND op answers for
+every row: one that yields nothing gets one slot that is rejected or failed. Every input frame has `row_id` and
+`row_key`; an op that passes `row_id` on is held to its order.
 """
 
 from __future__ import annotations
@@ -328,3 +330,11 @@ def all_ops() -> Iterator[OpSpec]:
 
     load_builtin_ops()
     yield from (_OPS[name] for name in sorted(_OPS))
+
+
+def all_composites() -> Iterator[CompositeSpec]:
+    """Every registered composite op, by name."""
+    from factory.engine.registry import load_builtin_ops
+
+    load_builtin_ops()
+    yield from (_COMPOSITES[name] for name in sorted(_COMPOSITES))

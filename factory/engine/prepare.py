@@ -15,6 +15,7 @@ import polars as pl
 
 from factory.engine.identity import digest
 from factory.engine.kinds.answers import standing_rows
+from factory.engine.kinds.score import attempt_name, attempts_at
 from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.reading import InputShard, all_rows, input_shards
@@ -23,8 +24,8 @@ from factory.engine.task import StepCall, Task, conform
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse, layout
 from warehouse.ids import claim_namespace
-from warehouse.parts import write_part
-from warehouse.records import Manifest, WorkPlan
+from warehouse.parts import read_part, write_part
+from warehouse.records import Manifest, Part, ShardRecord, WorkPlan
 
 KINDS = "factory.engine.kinds"
 
@@ -81,11 +82,21 @@ def _frozen(warehouse: Warehouse, key: str) -> WorkPlan | None:
 
 def _family(step: Step, warehouse: Warehouse, model: Manifest | None) -> list[Manifest]:
     """Versions this increment could extend: same family, written by the same checkpoint. The step's own dataset comes
-    first, then whole versions, then the newest."""
+    first, then whole versions, then the newest.
+
+    A source whose columns or types have changed extends nothing: parts of one version have one schema.
+    """
     wanted = model.parts_digest if model is not None else None
     family = [found for found in warehouse.family(step.family) if found.kind == "rows"
               and next((item.parts_digest for item in found.inputs if item.role == "model"), None) == wanted]
+    if step.source is not None:
+        family = [found for found in family if _own_columns(warehouse, found) == dict(step.source.schema)]
     return sorted(reversed(family), key=lambda found: (found.dataset != step.dataset, found.partial))
+
+
+def _own_columns(warehouse: Warehouse, found: Manifest) -> dict[str, pl.DataType]:
+    schema = warehouse.dataset(found.ref).schema()
+    return {name: dtype for name, dtype in schema.items() if name not in ("row_id", "row_key")}
 
 
 def _prepare_source(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
@@ -128,61 +139,89 @@ def _prepare_expand(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
 def _draft_expand(step: Step, warehouse: Warehouse, call: StepCall, source: Dataset,
                   retried: Manifest | None, model: Manifest | None) -> WorkPlan:
     """Which slots are owed: all of the input's, less those that stand from an earlier increment."""
-    store = warehouse.store
-    rows = all_rows(source, [])
-    repeated = rows.with_columns(occurrence=pl.int_range(pl.len()).over("row_key")).filter(pl.col("occurrence") > 0)
-    base = _base(step, warehouse, retried, model)
-    standing, superseded = None, None
-    owed_none: set[int] = set()
-    if base is not None:
-        dataset = warehouse.dataset(base.ref)
-        kept = standing_rows(dataset, rows["row_id"], call.params)
-        settled = kept.select(pl.col("parent").alias("row_id"), "slot")
-        carried = _refused_slots(dataset, rows["row_id"], call.params, failures=retried is None)
-        settled = conform(pl.concat([settled, carried]).unique(maintain_order=True), STANDING)
-        if kept.height == 0 and carried.height == 0:
-            base = None
-        else:
-            standing = write_part(store, settled)
-            superseded = _superseded(warehouse, dataset, kept["row_id"])
-            owed_none = _full(settled, call.params)
-    shards = _slices(input_shards(source), step.runtime.shard_rows, owed_none, warehouse)
-    return WorkPlan(key=call.work_key, base=base.ref if base is not None else None, shards=tuple(shards),
-                    standing=standing, superseded=superseded,
-                    occurrences=write_part(store, repeated.select("row_id", "occurrence")) if repeated.height else None)
+    store, wanted = warehouse.store, _wanted(step)
+    rows = all_rows(source, []).with_columns(occurrence=pl.int_range(pl.len()).over("row_key"))
+    found = _extended(step, warehouse, rows, [retried] if retried is not None else _family(step, warehouse, model),
+                      wanted, failures=retried is None)
+    repeated = rows.filter(pl.col("occurrence") > 0).select("row_id", "occurrence")
+    full = _full(found.settled, wanted) if found else set()
+    shards = _slices(input_shards(source), step.runtime.shard_rows, full, warehouse)
+    return WorkPlan(key=call.work_key, base=found.base.ref if found else None, shards=tuple(shards),
+                    standing=write_part(store, found.settled) if found else None,
+                    superseded=_superseded(warehouse, found) if found else None,
+                    occurrences=write_part(store, repeated) if repeated.height else None)
 
 
-def _refused_slots(base: Dataset, inputs: pl.Series, params: dict[str, Any], *, failures: bool) -> pl.DataFrame:
+def _wanted(step: Step) -> dict[str, int]:
+    """What may grow: `n`, the slots of a row (a MAP has one), and `max_tokens`, where the op says that they extend."""
+    if step.kind is Kind.MAP:
+        return {"n": 1}
+    return {name: getattr(step.params, name) for name in ("n", "max_tokens") if name in step.spec.extensible}
+
+
+@dataclass(slots=True)
+class _Extended:
+    """A version to extend: its rows that stand, and the slots that owe nothing, because of a row or a refusal."""
+
+    base: Dataset
+    kept: pl.DataFrame
+    settled: pl.DataFrame
+
+
+def _extended(step: Step, warehouse: Warehouse, rows: pl.DataFrame, versions: list[Manifest], wanted: dict[str, int], *,
+              failures: bool) -> _Extended | None:
+    """The version of which most rows stand, the first among equals: after a rehearsal on a few rows, or after fewer
+    samples, the newest would not do."""
+    best: _Extended | None = None
+    for version in versions:
+        base = warehouse.dataset(version.ref)
+        inputs = rows["row_id"] if not step.spec.asks_model else _same_occurrence(warehouse, version, rows)
+        kept = standing_rows(base, inputs, wanted)
+        refused = _refused_slots(base, inputs, wanted, failures=failures)
+        settled = pl.concat([conform(kept.rename({"row_id": "_", "parent": "row_id"}), STANDING), refused])
+        if settled.height and (best is None or kept.height > best.kept.height):
+            best = _Extended(base, kept, settled.unique(maintain_order=True))
+        if best is not None and best.settled.height == rows.height * wanted.get("n", rows.height + 1):
+            break
+    return best
+
+
+def _same_occurrence(warehouse: Warehouse, version: Manifest, rows: pl.DataFrame) -> pl.Series:
+    """Ids of rows that are the same one of several equal rows as for that version: which one is part of the answer key."""
+    plan = _frozen(warehouse, version.work_key)
+    if plan is None or plan.occurrences is None:
+        return rows.filter(pl.col("occurrence") == 0)["row_id"]
+    then = read_part(warehouse.store, plan.occurrences).rename({"occurrence": "then"})
+    joined = rows.join(then, on="row_id", how="left", maintain_order="left")
+    return joined.filter(pl.col("occurrence") == pl.col("then").fill_null(0))["row_id"]
+
+
+def _refused_slots(base: Dataset, inputs: pl.Series, wanted: dict[str, int], *, failures: bool) -> pl.DataFrame:
     """Slots of the base that were rejected, and (unless they are tried again) those that failed."""
     frames = [pl.DataFrame(schema=STANDING)]
     for table in ("rejections", "failures") if failures else ("rejections",):
         if base.parts(table):
             frame = base.table(table).select("row_id", "slot").collect()
             frame = frame.filter(pl.col("row_id").is_in(inputs.implode()))
-            wanted = params.get("n")
-            frames.append(frame.filter(pl.col("slot") < wanted) if isinstance(wanted, int) else frame)
-    return conform(pl.concat(frames).unique(maintain_order=True), STANDING)
+            frames.append(frame.filter(pl.col("slot") < wanted["n"]) if "n" in wanted else frame)
+    return conform(pl.concat(frames), STANDING)
 
 
-def _superseded(warehouse: Warehouse, base: Dataset, kept: pl.Series) -> Any:
+def _superseded(warehouse: Warehouse, found: _Extended) -> Part | None:
     """All rows in the base's parts that no longer count, as a part; None when there are none."""
-    every = base.table("rows").select("row_id").collect()["row_id"]
-    gone = every.filter(~every.is_in(kept.implode())).sort()
+    every = found.base.table("rows").select("row_id").collect()["row_id"]
+    gone = every.filter(~every.is_in(found.kept["row_id"].implode())).sort()
     return write_part(warehouse.store, pl.DataFrame({"row_id": gone})) if gone.len() else None
 
 
-def _full(settled: pl.DataFrame, params: dict[str, Any]) -> set[int]:
-    """Input rows that owe nothing any more, where the op says how many slots a row has (`n`)."""
-    wanted = params.get("n")
-    if not isinstance(wanted, int):
+def _full(settled: pl.DataFrame, wanted: dict[str, int]) -> set[int]:
+    """Input rows that owe nothing any more, where the op says how many slots a row has."""
+    if "n" not in wanted:
         return set()
-    counted = settled.group_by("row_id").len().filter(pl.col("len") >= wanted)
-    return set(counted["row_id"].to_list())
+    return set(settled.group_by("row_id").len().filter(pl.col("len") >= wanted["n"])["row_id"].to_list())
 
 
 def _slices(shards: list[InputShard], size: int, owed_none: set[int], warehouse: Warehouse) -> list[dict[str, Any]]:
-    from warehouse.parts import read_part
-
     slices: list[dict[str, Any]] = []
     for shard in shards:
         for start in range(0, shard.rows, size):
@@ -212,16 +251,12 @@ def _prepare_score(step: Step, warehouse: Warehouse, call: StepCall, inputs: lis
 
 def _score_marker(warehouse: Warehouse, op_key: str, name: str, retry: bool) -> tuple[str, str | None]:
     """The record to use or make for an input part, and the one whose failures it tries again."""
-    from warehouse.records import ShardRecord
-
-    store, attempt = warehouse.store, 0
-    while store.exists(layout.work_shard(op_key, f"{name}-r{attempt + 1}")):
-        attempt += 1
-    newest = name if attempt == 0 else f"{name}-r{attempt}"
-    if retry and store.exists(layout.work_shard(op_key, newest)):
-        record = ShardRecord.model_validate_json(store.get(layout.work_shard(op_key, newest)))
+    attempt = attempts_at(warehouse.store, op_key, name)
+    newest = attempt_name(name, attempt)
+    if retry and warehouse.store.exists(layout.work_shard(op_key, newest)):
+        record = ShardRecord.model_validate_json(warehouse.store.get(layout.work_shard(op_key, newest)))
         if record.counts.failed:
-            return f"{name}-r{attempt + 1}", newest
+            return attempt_name(name, attempt + 1), newest
     return newest, None
 
 

@@ -30,6 +30,8 @@ def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool) -> li
     Raises:
         UsageError: the step asks no model.
     """
+    if rows < 1:
+        raise UsageError(f"--rows {rows}: ask for at least 1")
     plan = make_plan(loaded, limit=rows, until=name)
     step = plan.steps[name]
     if not step.spec.asks_model:
@@ -47,12 +49,16 @@ def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool) -> li
 
 def _preview(step: Step, warehouse: Warehouse, inputs: list[Any], rows: int, *, ask: bool) -> list[dict[str, Any]]:
     dataset = warehouse.dataset(inputs[0].ref)
+    shards = input_shards(dataset)
+    if not shards:
+        raise UsageError(f"step {step.name!r} would ask nothing: {step.inputs[0]} gave no row among the first {rows} "
+                         "records")
     context = OpContext(step.name, step.seed, step.identity.get("content"))
     op, model = step.spec.func(), model_of(step, warehouse, inputs)
     assert model is not None
     extra = [column for column in rule_columns(model) if column in dataset.all_columns]
     columns = list(dict.fromkeys([*step.spec.columns(step.params), *extra]))
-    batch = read_rows(dataset, input_shards(dataset)[0], columns, 0, rows)
+    batch = read_rows(dataset, shards[0], columns, 0, rows)
     asks: list[Ask] = op.requests(batch, step.params, context)[:rows]
     shown = [_show(item) for item in asks]
     if ask:

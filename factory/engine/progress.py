@@ -1,21 +1,35 @@
 """What a run tells while it goes: step, shard, tokens/s, accepted/s, ETA.
 
-In a terminal this is one live block; elsewhere one plain line per finished step, so logs stay readable and parseable.
+In a terminal this is a live block (`factory.engine.live`); elsewhere one plain line per finished step, and one a minute
+while a step goes on, so logs stay readable and parseable.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from warehouse.records import StepReport
+
+PLAIN_EVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a step has to do: `units` of what its bar counts (`answers` or `shards`), in so many shards."""
+
+    units: int
+    unit: str
+    shards: int
 
 
 class Progress(Protocol):
     """What the driver tells."""
 
-    def step_started(self, step: str, op: str, units: int, unit: str) -> None: ...
+    def step_started(self, step: str, op: str, size: Size) -> None: ...
     def event(self, event: dict[str, Any]) -> None: ...
     def step_ended(self, report: StepReport) -> None: ...
     def note(self, message: str) -> None: ...
@@ -25,7 +39,7 @@ class Progress(Protocol):
 class Silent:
     """Says nothing."""
 
-    def step_started(self, step: str, op: str, units: int, unit: str) -> None:
+    def step_started(self, step: str, op: str, size: Size) -> None:
         """See Progress."""
 
     def event(self, event: dict[str, Any]) -> None:
@@ -41,131 +55,126 @@ class Silent:
         """See Progress."""
 
 
-class _Meter:
+class Meter:
     """Counts of the running step, and what follows from them."""
 
-    def __init__(self, units: int, unit: str):
-        self.units, self.unit, self.started = units, unit, time.monotonic()
-        self.done = self.kept = self.tokens = self.answers = self.reused = 0
+    def __init__(self, step: str, size: Size):
+        self.step, self.size, self.started = step, size, time.monotonic()
+        self.kept = self.tokens = self.answers = self.reused = self.shards = 0
 
     def add(self, event: dict[str, Any]) -> None:
+        """Take note of answers, or of a finished shard."""
         self.tokens += event.get("tokens_out", 0)
         self.answers += event.get("answers", 0)
         self.reused += event.get("reused", 0)
         if "counts" in event:
             self.kept += event["counts"]["kept"]
-            self.done += 1 if self.unit == "shards" else 0
-        if self.unit == "answers":
-            self.done = self.answers + self.reused
+            self.shards += 1
 
     @property
-    def seconds(self) -> float:
-        return max(time.monotonic() - self.started, 1e-6)
+    def done(self) -> int:
+        return min(self.answers + self.reused if self.size.unit == "answers" else self.shards, self.size.units)
 
     def rates(self) -> str:
-        parts = []
+        """Shard, tokens, answers and accepted rows a second, and how long it may take yet."""
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        parts = [span(seconds)]
+        if self.size.unit == "answers":
+            parts.append(f"shard {min(self.shards, self.size.shards)}/{self.size.shards}")
         if self.tokens:
-            parts.append(f"{self.tokens / self.seconds:,.0f} tok/s")
-        accepted = self.answers if self.unit == "answers" else self.kept
-        if accepted:
-            parts.append(f"{accepted / self.seconds:,.1f} rows/s")
-        if 0 < self.done < self.units:
-            fresh = self.done - (self.reused if self.unit == "answers" else 0)
-            if fresh > 0:
-                parts.append(f"ETA {_span((self.units - self.done) * self.seconds / fresh)}")
+            parts.append(f"{self.tokens / seconds:,.0f} tok/s")
+        if self.answers:
+            parts.append(f"{_rate(self.answers / seconds)} answers/s")
+        fresh = self.kept - self.reused
+        if fresh > 0:
+            parts.append(f"{_rate(fresh / seconds)} rows/s")
+        worked = self.done - self.reused
+        if 0 < self.done < self.size.units and worked > 0:
+            parts.append(f"ETA {span((self.size.units - self.done) * seconds / worked)}")
         return " · ".join(parts)
 
 
-def _span(seconds: float) -> str:
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def span(seconds: float) -> str:
+    """A time as people say it: 0.3s, 12s, 3m05s, 2h40m."""
     whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.1f}s"
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def describe(report: StepReport) -> str:
-    """A finished step in one line: kept of owed, reasons, time."""
+    """What became of a step, without its name and time."""
     counts = report.counts
-    if report.status in ("blocked", "skipped"):
-        return report.status
+    if report.status == "blocked":
+        return "blocked: a step it needs did not finish"
     if report.status == "failed":
         return f"failed: {(report.error or '').splitlines()[0] if report.error else ''}"
+    if report.status != "done":
+        return report.status
     shown = f"{counts.kept:,} of {counts.owed:,} kept" if counts.rejected or counts.failed else f"{counts.kept:,} rows"
-    extra = [f"{counts.rejected:,} rejected" if counts.rejected else "", f"{counts.failed:,} failed" if counts.failed else ""]
-    if report.usage.tokens_out and report.usage.requested and not report.reused:
-        extra.append(f"{report.usage.requested:,} asked, {report.usage.reused:,} reused")
-    tail = "reused" if report.reused else _span(report.seconds)
-    return ", ".join(part for part in (shown, *extra) if part) + f" ({tail})"
+    extra = [f"{count:,} {name}" for name, count in (("rejected", counts.rejected), ("failed", counts.failed)) if count]
+    if not report.reused and report.usage.requested + report.usage.reused:
+        extra.append(f"{report.usage.requested:,} asked")
+        extra.append(f"{report.usage.reused:,} reused" if report.usage.reused else "")
+    return ", ".join(part for part in (shown, *extra) if part)
+
+
+def took(report: StepReport) -> str:
+    """How long a step took, or that it was there."""
+    return "" if report.status != "done" else "reused" if report.reused else span(report.seconds)
 
 
 class Plain:
-    """One line per finished step, to standard error."""
+    """Lines to standard error: one for each finished step, one a minute from a step that goes on."""
 
-    def __init__(self) -> None:
-        self._out = sys.stderr
+    def __init__(self, steps: Sequence[str]) -> None:
+        self._out, self._total, self._number = sys.stderr, len(steps), 0
+        self._width = max(map(len, steps), default=0)
+        self._meter: Meter | None = None
+        self._said = 0.0
 
-    def step_started(self, step: str, op: str, units: int, unit: str) -> None:
+    def step_started(self, step: str, op: str, size: Size) -> None:
         """Nothing: the end is what a log needs."""
+        self._meter = Meter(step, size)
+        self._said = time.monotonic()
 
     def event(self, event: dict[str, Any]) -> None:
-        """Nothing."""
+        """See Progress."""
+        if self._meter is None:
+            return
+        self._meter.add(event)
+        if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
+            self._said = time.monotonic()
+            meter = self._meter
+            self.note(f"{self._number + 1}/{self._total} {meter.step}: {meter.done:,}/{meter.size.units:,} "
+                      f"{meter.size.unit} · {meter.rates()}")
 
     def step_ended(self, report: StepReport) -> None:
-        print(f"{report.step:<24} {report.op:<20} {report.ref or '-':<32} {describe(report)}", file=self._out, flush=True)
+        """See Progress."""
+        self._number, self._meter = self._number + 1, None
+        number = f"{self._number}/{self._total}".rjust(2 * len(str(self._total)) + 1)
+        self.note(f"{number} {report.step:<{self._width}}  {report.op:<18}  {took(report):>6}  {describe(report)}")
 
     def note(self, message: str) -> None:
+        """See Progress."""
         print(message, file=self._out, flush=True)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class Live:
-    """A live block in a terminal: finished steps above, the running one with bar, rates and ETA below."""
-
-    def __init__(self, total_steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as Bars
-
-        self._console = Console(stderr=True, highlight=False)
-        self._bars = Bars(SpinnerColumn(), TextColumn("[bold]{task.description}"), BarColumn(bar_width=18),
-                          MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), TextColumn("[cyan]{task.fields[rates]}"),
-                          console=self._console, transient=True)
-        self._bars.start()
-        self._total, self._number = total_steps, 0
-        self._meter: _Meter | None = None
-        self._task: Any = None
-
-    def step_started(self, step: str, op: str, units: int, unit: str) -> None:
-        self._meter = _Meter(units, unit)
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(f"{self._number + 1}/{self._total} {step}", total=units, unit=unit, rates="")
-
-    def event(self, event: dict[str, Any]) -> None:
-        if self._meter is None:
-            return
-        self._meter.add(event)
-        self._bars.update(self._task, completed=self._meter.done, rates=self._meter.rates())
-
-    def step_ended(self, report: StepReport) -> None:
-        self._number += 1
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
-        mark = {"done": "[green]✓[/]", "failed": "[red]✗[/]"}.get(report.status, "[yellow]–[/]")
-        self._console.print(f"{mark} {report.step:<20} [dim]{report.op:<18}[/] {describe(report)}", soft_wrap=True)
-
-    def note(self, message: str) -> None:
-        self._console.print(f"[yellow]{message}[/]")
-
-    def close(self) -> None:
-        self._bars.stop()
-
-
-def make_progress(total_steps: int, quiet: bool = False) -> Progress:
-    """Live in a terminal, plain lines elsewhere, nothing when quiet."""
+def make_progress(steps: Sequence[str], quiet: bool = False) -> Progress:
+    """Live in a terminal, plain lines elsewhere, nothing when quiet. `steps` are the names of the plan's steps."""
     if quiet:
         return Silent()
-    return Live(total_steps) if sys.stderr.isatty() else Plain()
+    if not sys.stderr.isatty():
+        return Plain(steps)
+    from factory.engine.live import Live
+
+    return Live(steps)

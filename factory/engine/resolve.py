@@ -33,7 +33,7 @@ def find_version(step: Step, warehouse: Warehouse, inputs: list[Manifest]) -> Ma
     wanted = [found.parts_digest for found in inputs]
     versions = [found for found in warehouse.find(step.fingerprint)
                 if found.dataset == step.dataset and [item.parts_digest for item in found.inputs] == wanted]
-    return versions[-1] if versions else None
+    return max(versions, key=lambda found: found.version, default=None)
 
 
 def resolve_status(plan: Plan, warehouse: Warehouse | None) -> dict[str, Status]:

@@ -8,6 +8,7 @@ lease only saves work, the commit protocol is what makes the result one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import os
 import signal
@@ -22,13 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from factory.engine.commit import commit_step
-from factory.engine.errors import FactoryError, GateNotMet, ShardFailed, TooManyFailures
+from factory.engine.errors import DataError, FactoryError, GateNotMet, ShardFailed, TooManyFailures
 from factory.engine.executors.base import Executor
 from factory.engine.facts import model_of, task_facts
 from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.prepare import Prepared, prepare, work_key
-from factory.engine.progress import Progress, Silent
+from factory.engine.progress import Progress, Silent, Size
 from factory.engine.resolve import find_version
 from warehouse import Warehouse, layout
 from warehouse.errors import WarehouseError
@@ -99,23 +100,25 @@ class Driver:
 
     def _try(self, step: Step, report: StepReport) -> StepReport:
         started = time.monotonic()
+
+        def ended(**found: Any) -> StepReport:
+            return report.model_copy(update={**found, "seconds": round(time.monotonic() - started, 3)})
+
         inputs = [self.report.manifests[name] for name in step.inputs]
         try:
             manifest, reused = self._make(step, inputs)
         except GateNotMet as error:
             self._fail("stopped", error)
-            return report.model_copy(update={"status": "failed", "error": str(error)})
+            return ended(status="failed", error=str(error))
         except (FactoryError, WarehouseError, OSError) as error:
             self._fail("failed", error)
-            return report.model_copy(update={"status": "failed", "error": str(error)})
+            return ended(status="failed", error=str(error))
         if manifest is None:
-            return report.model_copy(update={"status": "skipped"})
+            return ended(status="skipped")
         self.report.manifests[step.name] = manifest
         if manifest.kind == "gate" and not manifest.facts["passed"]:
             self._fail("stopped", GateNotMet(f"gate {step.name}: {manifest.facts['reason']}"))
-        return report.model_copy(update={
-            "ref": manifest.ref, "reused": reused, "counts": manifest.counts, "usage": manifest.usage,
-            "seconds": round(time.monotonic() - started, 3)})
+        return ended(ref=manifest.ref, reused=reused, counts=manifest.counts, usage=manifest.usage)
 
     def _fail(self, status: str, error: BaseException) -> None:
         if self.report.status in ("succeeded", "stopped"):
@@ -143,10 +146,13 @@ class Driver:
                 return None, False
             assert records is not None
             try:
-                return commit_step(self.plan, step, self.warehouse, prepared, records, self.report.run_id), False
+                made = commit_step(self.plan, step, self.warehouse, prepared, records, self.report.run_id)
             except TooManyFailures:
                 self._forget(prepared, records)
                 raise
+            if retried is not None and made.ref == retried.ref:  # in vain, and the next retry is the same increment
+                self._forget(prepared, records)
+            return made, False
 
     def _wants_retry(self, step: Step, found: Manifest | None) -> bool:
         return (self.retry_failed and found is not None and found.counts.failed > 0
@@ -171,8 +177,7 @@ class Driver:
 
     def _execute(self, step: Step, prepared: Prepared) -> list[ShardRecord] | None:
         """Run all stages. Returns shard records in shard order, or None when a drain left some undone."""
-        units, unit = _units(step, prepared)
-        self.progress.step_started(step.name, step.spec.name, units, unit)
+        self.progress.step_started(step.name, step.spec.name, _size(step, prepared))
         records: list[ShardRecord] = []
         for stage in prepared.stages:
             records = [] if stage is not prepared.stages[-1] or len(prepared.stages) < 3 else records
@@ -186,8 +191,9 @@ class Driver:
         for outcome in self.executor.run(tasks, self.progress.event):
             ended += 1
             if outcome.error is not None:
-                errors.append(outcome.error)
-                if not isinstance(outcome.error, FactoryError | WarehouseError):
+                error = _disk_error(tasks[0].label, outcome.error) or outcome.error
+                errors.append(error)
+                if not isinstance(error, FactoryError | WarehouseError):
                     self.report.tracebacks.append(outcome.traceback)
                 continue
             result = outcome.result
@@ -200,7 +206,7 @@ class Driver:
         return ended == len(tasks)
 
     def _forget(self, prepared: Prepared, records: list[ShardRecord]) -> None:
-        """Let shards with failures be tried again by the next run; nothing of them was committed."""
+        """Let shards with failures be tried again by the next run; no version was made of them."""
         store = self.warehouse.store
         for record in records:
             if record.counts.failed:
@@ -257,12 +263,14 @@ class Driver:
             executor=type(self.executor).__name__)
 
 
-def _units(step: Step, prepared: Prepared) -> tuple[int, str]:
-    """What the progress bar counts."""
-    if step.spec.asks_model:
-        n = int(prepared.call.params.get("n", 1))
-        return sum(int(shard["rows"]) for shard in prepared.work.shards) * n, "answers"
-    return max(1, sum(len(stage) for stage in prepared.stages)), "shards"
+def _size(step: Step, prepared: Prepared) -> Size:
+    """What the progress bar counts: answers that are owed, or shards."""
+    shards = max(1, sum(len(stage) for stage in prepared.stages))
+    if not step.spec.asks_model:
+        return Size(shards, "shards", shards)
+    standing = prepared.work.standing.rows if prepared.work.standing is not None else 0
+    slots = prepared.inputs[0].row_count * int(prepared.call.params.get("n", 1))
+    return Size(max(slots - standing, 0), "answers", len(prepared.work.shards))
 
 
 def _complete(step: Step, prepared: Prepared, records: list[ShardRecord]) -> list[ShardRecord] | None:
@@ -277,6 +285,20 @@ def _complete(step: Step, prepared: Prepared, records: list[ShardRecord]) -> lis
     if any(name not in by_shard for name in order):
         return None
     return [by_shard[name] for name in sorted(order, key=lambda name: order[name])]
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+                   errno.EIO, errno.EEXIST, errno.ENAMETOOLONG})
+"""What a disk or its permissions can do to any op; other system errors may be bugs and keep their traceback."""
+
+
+def _disk_error(step: str, error: BaseException) -> DataError | None:
+    """An error of the disk as one line."""
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    return DataError(f"step {step}: {error.strerror}{where}: make room or name another place, then run again; what was "
+                     "finished is kept")
 
 
 def _user() -> str:

@@ -71,6 +71,9 @@ def publish_folder(job: Job, params: FolderParams, ctx: OpContext) -> dict[str, 
 
 
 def _check_target(target: Path) -> None:
+    blocked = next((folder for folder in target.parents if folder.exists() and not folder.is_dir()), None)
+    if blocked is not None:
+        raise DataError(f"{target} cannot be made: {blocked} is a file; name another folder")
     if target.exists() and not (target / MARK).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} exists and was not written by publish.folder: name another folder, or remove it")
 

@@ -31,7 +31,7 @@ models:
   rules:
     replay:
       rules:
-        - {{weight: 5, text: "<think>Step by step, {{{{ prompt }}}} comes to {{{{ answer }}}}.</think><answer>{{{{ answer }}}}</answer>"}}
+        - {{weight: 5, text: "<think>{{{{ prompt }}}} is {{{{ answer }}}}.</think><answer>{{{{ answer }}}}</answer>"}}
         - {{weight: 2, text: "<think>A guess.</think><answer>{{{{ rng.integer(0, 99) }}}}</answer>"}}
         - {{weight: 1, text: "The answer is {{{{ answer }}}}."}}
         - {{weight: 1, text: "<think>again {{{{ 'and again ' * 60 }}}}", finish_reason: length}}

@@ -1,4 +1,4 @@
-"""Several runs on one warehouse at once: they share the work, agree on one result, and a reader never sees half of one."""
+"""Several runs on one warehouse at once share the work and agree on one result; a reader never sees half of one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""SIGINT and SIGTERM drain: what is in flight is finished and kept, the exit status says interrupted, the same command goes on.
+"""SIGINT and SIGTERM drain: what is in flight is finished and kept, the exit status says interrupted.
 
-A second signal stops at once. A worker that dies as if it were out of memory fails the run, after the others finished.
+The same command then goes on. A second signal stops at once. A worker that dies as if it were out of memory fails the
+run, after the others finished.
 """
 
 from __future__ import annotations

@@ -80,6 +80,12 @@ class Place:
         lines = [json.dumps({"prompt": f"What is {number} plus 1?", "answer": str(number + 1)}) for number in prompts]
         (self.folder / file).write_text("".join(line + "\n" for line in lines))
 
+    def add_steps(self, *steps: str) -> Path:
+        """The recipe with further steps, as a file."""
+        longer = self.folder / "longer.yaml"
+        longer.write_text(self.recipe.read_text() + "".join(f"  {step}\n" for step in steps))
+        return longer
+
     def fail(self, *moods: str) -> None:
         """What fails from now on (see `moody`)."""
         os.environ["MOODS"] = ",".join(moods)
@@ -113,7 +119,8 @@ class Place:
         if "marked" in made:
             assert made["chosen"].counts.owed == sizes["samples"]
             assert made["marked"].counts.owed == sizes["chosen"]
-            assert made["marked"].counts.kept == sizes["marked"] == self.dataset(ran.ref("marked")).scan().collect().height
+            read = self.dataset(ran.ref("marked")).scan().collect()
+            assert made["marked"].counts.kept == sizes["marked"] == read.height
 
     def dataset(self, ref: str) -> Dataset:
         """A version to read."""

@@ -1,7 +1,7 @@
 """A model and ops that fail when the environment variable MOODS says so: `step digit, …`.
 
-A step fails on the values that end in the digit it is listed with: answer keys of the model, word counts of the score, first
-letters of the map.
+A step fails on the values that end in the digit it is listed with: answer keys of the model, word counts of the score,
+first letters of the map.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from factory.engine.op import Kind, NoParams, OpContext, op
+from factory.engine.op import Kind, NoParams, OpContext, Params, Selection, op
 from factory.models.base import Backend, Completion, Request
 from factory.models.open import ModelRuntime, backend
 from factory.models.replay import open_replay
@@ -63,3 +63,17 @@ def mark(batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame:
         "mark": pl.Series(marks, dtype=pl.String),
         "_rejected": pl.Series(["digit: begins with a digit" if m.isdigit() else None for m in marks], dtype=pl.String),
         "_failed": pl.Series([MOOD if _fails("marked", m) else None for m in marks], dtype=pl.String)})
+
+
+class SkipParams(Params):
+    """How many of the oldest rows to leave out."""
+
+    rows: int
+
+
+@op("moody.skip", version=1, kind=Kind.SELECT, params=SkipParams)
+def skip(rows: pl.DataFrame, params: SkipParams, ctx: OpContext) -> Selection:
+    """Leave out the oldest rows."""
+    ordered = rows.sort("row_id")
+    refused = ordered.head(params.rows).select("row_id", reason_code=pl.lit("skipped"))
+    return Selection(ordered.slice(params.rows).select("row_id", weight=pl.lit(1, pl.Int32)), refused)

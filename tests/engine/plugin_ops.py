@@ -128,21 +128,37 @@ def size(batch: pl.DataFrame, params: SizeParams, ctx: OpContext) -> pl.DataFram
         text.str.count_matches("[aeiou]") / length)
     return batch.select(
         pl.when(length > 0).then(length <= params.most).alias("passed"),
-        pl.when(length > params.most).then(pl.lit("too_long")).when(length == 0).then(pl.lit("empty")).alias("reason_code"),
-        pl.lit("measured").alias("reason"), length.alias("length"), share.alias("share"),
+        pl.when(length > params.most)
+        .then(pl.lit("too_long"))
+        .when(length == 0)
+        .then(pl.lit("empty"))
+        .alias("reason_code"),
+        pl.lit("measured").alias("reason"),
+        length.alias("length"),
+        share.alias("share"),
         pl.when(length > params.most).then(pl.lit("long")).otherwise(pl.lit("short")).alias("shape"),
         (length % 2 == 1).alias("odd"),
-        pl.when(text.str.contains("boom") & (os.environ.get("TEST_FAULT") != "none")).then(
-            pl.lit("explosion: it went off")).alias("_failed"))
+        pl.when(text.str.contains("boom") & (os.environ.get("TEST_FAULT") != "none"))
+        .then(pl.lit("explosion: it went off"))
+        .alias("_failed"),
+    )
 
 
 @op("test.marks", version=1, kind=Kind.SCORE, columns=["marks"],
     out={"grade": pl.Int64(), "ratio": pl.Float64(), "word": pl.String(), "flag": pl.Boolean()})
 def marks(batch: pl.DataFrame, params: NoParams, ctx: OpContext) -> pl.DataFrame:
-    """Measurements as the row's own column `marks` (JSON) has them: passed, reason_code, grade, ratio, word, flag, _failed."""
+    """Measurements as the row's own column `marks` (JSON) has them."""
     found = [json.loads(text) for text in batch["marks"].to_list()]
-    schema = {"passed": pl.Boolean, "reason_code": pl.String, "reason": pl.String, "grade": pl.Int64, "ratio": pl.Float64,
-              "word": pl.String, "flag": pl.Boolean, "_failed": pl.String}
+    schema = {
+        "passed": pl.Boolean,
+        "reason_code": pl.String,
+        "reason": pl.String,
+        "grade": pl.Int64,
+        "ratio": pl.Float64,
+        "word": pl.String,
+        "flag": pl.Boolean,
+        "_failed": pl.String,
+    }
     return pl.DataFrame({name: [one.get(name) for one in found] for name in schema}, schema=schema, strict=False)
 
 
@@ -163,7 +179,9 @@ class Pairs:
     def partial(self, batch: pl.DataFrame, params: FloorParams, ctx: OpContext) -> pl.DataFrame:
         return batch.select("row_id", "row_key", "text", "near")
 
-    def merge(self, partials: Sequence[pl.DataFrame], params: FloorParams, ctx: OpContext) -> Mapping[str, pl.DataFrame]:
+    def merge(
+        self, partials: Sequence[pl.DataFrame], params: FloorParams, ctx: OpContext
+    ) -> Mapping[str, pl.DataFrame]:
         rows = pl.concat(partials).sort("row_key", "row_id").with_columns(node=pl.col("row_id").first().over("text"))
         node = dict(zip(rows["text"], rows["node"], strict=True))
         pairs = sorted({(*sorted((node[text], node[other.split("=")[0]])), float(other.split("=")[1]))
@@ -198,7 +216,9 @@ class Rare:
         return batch.group_by("text", maintain_order=True).len()
 
     def merge(self, partials: Sequence[pl.DataFrame], params: RareParams, ctx: OpContext) -> Mapping[str, pl.DataFrame]:
-        every = pl.concat([pl.DataFrame(schema={"text": pl.String, "len": pl.UInt32}), *partials], how="vertical_relaxed")
+        every = pl.concat(
+            [pl.DataFrame(schema={"text": pl.String, "len": pl.UInt32}), *partials], how="vertical_relaxed"
+        )
         return {"counted": every.group_by("text").agg(pl.col("len").sum().cast(pl.Int64).alias("copies")).sort("text")}
 
     def decide(self, batch: pl.DataFrame, tables: Mapping[str, pl.DataFrame], params: RareParams,
@@ -228,7 +248,9 @@ def _misbehave(batch: pl.DataFrame, made: pl.DataFrame) -> pl.DataFrame:
     """What TEST_FAULT asks for, in the shard that holds the text "trigger"."""
     fault = os.environ.get("TEST_FAULT", "none")
     if "TEST_LOG" in os.environ:
-        (Path(os.environ["TEST_LOG"]) / uuid.uuid4().hex).write_text("\n".join(batch["text"].to_list()), encoding="utf-8")
+        (Path(os.environ["TEST_LOG"]) / uuid.uuid4().hex).write_text(
+            "\n".join(batch["text"].to_list()), encoding="utf-8"
+        )
     if fault == "none" or "trigger" not in batch["text"].to_list():
         return made
     if fault == "raise":

@@ -31,12 +31,18 @@ def asked(folder: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-@pytest.mark.parametrize(("op", "fault"), [
-    *((ROWS, fault) for fault in ("drop", "double", "empty", "swap", "same")),
-    *((SCORE, fault) for fault in ("drop", "double", "swap")),
-    *((EXPAND, fault) for fault in ("double", "empty", "same")), *((ASK, fault) for fault in ("drop", "double", "same"))])
-def test_a_broken_count_is_not_committed_and_a_mended_op_goes_on(op: str, fault: str, lab: Lab, texts: Texts,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        *((ROWS, fault) for fault in ("drop", "double", "empty", "swap", "same")),
+        *((SCORE, fault) for fault in ("drop", "double", "swap")),
+        *((EXPAND, fault) for fault in ("double", "empty", "same")),
+        *((ASK, fault) for fault in ("drop", "double", "same")),
+    ],
+)
+def test_a_broken_count_is_not_committed_and_a_mended_op_goes_on(
+    op: str, fault: str, lab: Lab, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = steps_for(op, texts, lab.folder)
     monkeypatch.setenv("TEST_FAULT", fault)
     report = lab.run(steps, "inline", **MODEL)
@@ -106,7 +112,9 @@ def test_an_op_that_asks_crashes_in_workers_without_losing_an_answer(fault: str,
     assert len(asked(lab.folder)) == len(set(asked(lab.folder))) == 14
 
 
-def test_a_choice_settles_every_row_once(lab: Lab, texts: Texts, executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_settles_every_row_once(
+    lab: Lab, texts: Texts, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = {"rows": texts("a", "b", "c"), "chosen": {"op": "test.repeat", "from": "rows"}}
     monkeypatch.setenv("TEST_FAULT", "double")
     report = lab.run(steps, executor)

@@ -109,7 +109,7 @@ def test_content_hash_ignores_order_and_grouping(rows: list[dict[str, Any]], cha
     assert sum(parts, EMPTY) == whole
     assert ContentHash.parse(str(whole)) == whole
     assert whole - parts[0] + parts[0] == whole
-    assert whole.count == len(rows)
+    assert whole.rows == len(rows)
 
 
 @settings(deadline=None)

@@ -71,9 +71,13 @@ def test_map_keeps_one_row_for_one_and_sends_the_rest_where_it_belongs(done: Any
     assert counts(done, "loud") == (8, 6, 1, 1)
     named = ids(done, "rows")
     assert edges(done, "loud") == list(zip(rows["row_id"], rows["parent_row_id"], strict=True))
-    assert [text for _, parent in edges(done, "loud") for text, known in named.items() if parent in known] == list(rows["text"])
+    assert [text for _, parent in edges(done, "loud") for text, known in named.items() if parent in known] == list(
+        rows["text"]
+    )
     refused = done.dataset("loud").table("rejections").collect()
-    assert refused.select("row_id", "reason_code", "reason", "primary").rows() == [(named["no way"][0], "refused", "it says no", True)]
+    assert refused.select("row_id", "reason_code", "reason", "primary").rows() == [
+        (named["no way"][0], "refused", "it says no", True)
+    ]
     failed = done.dataset("loud").table("failures").collect()
     assert failed.select("row_id", "error_type", "message").rows() == [(named["boom"][0], "explosion", "it went off")]
     assert done.dataset("loud").manifest.counts.reasons == {"failed:explosion": 1, "refused": 1}
@@ -86,7 +90,9 @@ def test_expand_numbers_the_slots_of_each_parent(done: Any) -> None:
     assert slots.sort("row_id").select("text", "slot", "word").rows()[:4] == [
         ("one two", 0, "one"), ("one two", 1, "two"), ("no way", 0, "no"), ("no way", 1, "way")]
     assert counts(done, "words") == (13, 12, 1, 0)
-    assert words.table("rejections").collect().select("row_id", "reason_code").rows() == [(ids(done, "rows")[""][0], "wordless")]
+    assert words.table("rejections").collect().select("row_id", "reason_code").rows() == [
+        (ids(done, "rows")[""][0], "wordless")
+    ]
 
 
 def test_merge_has_an_edge_from_each_row_of_the_group(done: Any) -> None:
@@ -95,8 +101,9 @@ def test_merge_has_an_edge_from_each_row_of_the_group(done: Any) -> None:
     assert {text: row["parts"] for text, row in rows.items()} == {
         "boom | one two | one two": 3, "no way | three": 2, " | five six seven": 2, "eight": 1}
     named = ids(done, "rows")
-    assert sorted(parent for child, parent in edges(done, "joined") if child == rows["boom | one two | one two"]["row_id"]) == (
-        sorted([*named["boom"], *named["one two"]]))
+    assert sorted(
+        parent for child, parent in edges(done, "joined") if child == rows["boom | one two | one two"]["row_id"]
+    ) == (sorted([*named["boom"], *named["one two"]]))
     assert counts(done, "joined") == (8, 8, 0, 0)
     assert joined.manifest.row_count == 4
 
@@ -109,7 +116,12 @@ def test_scores_lie_beside_the_rows_and_failures_have_none(done: Any) -> None:
     assert by_id[named["three"][0]] == (True, 5, "short", True)
     assert by_id[named[""][0]] == (None, 0, "short", False)
     assert counts(done, "size") == (8, 7, 0, 1)
-    assert done.dataset("size").manifest.counts.reasons == {"passed": 5, "empty": 1, "failed:explosion": 1, "too_long": 1}
+    assert done.dataset("size").manifest.counts.reasons == {
+        "passed": 5,
+        "empty": 1,
+        "failed:explosion": 1,
+        "too_long": 1,
+    }
 
 
 def test_global_judges_each_row_by_all_rows(done: Any) -> None:
@@ -141,8 +153,10 @@ def test_an_empty_choice_goes_through_every_kind(lab: Lab, texts: Texts, executo
              if name in ("loud", "words", "joined", "size", "rare")}
     last = {"op": "select.rejection", "from": "nothing", "where": ["e_size", "e_rare"]}
     over = {"op": "select.rejection", "from": "e_loud", "params": {"keep_per_prompt": 1}}
-    report = lab.run({"rows": steps["rows"], "size": steps["size"], "nothing": nothing, **after, "last": last, "over": over},
-                     executor)
+    report = lab.run(
+        {"rows": steps["rows"], "size": steps["size"], "nothing": nothing, **after, "last": last, "over": over},
+        executor,
+    )
     assert report.status == "succeeded", report.errors
     assert {name: found.row_count for name, found in report.manifests.items() if name not in ("rows", "size")} == {
         "nothing": 0, **dict.fromkeys(after, 0), "last": 0, "over": 0}
@@ -169,7 +183,11 @@ def test_columns_that_only_some_shards_know_are_one_column(lab: Lab, texts: Text
     steps = {"rows": texts("", "a b", "", splits=3), "words": {"op": "test.words", "from": "rows"},
              "kept": {"op": "test.loose", "from": "rows", "runtime": {"shard_rows": 1}}}
     hashes(lab.run(steps, executor))
-    assert lab.dataset("kept").scan().select("text", "note").collect().rows() == [("", None), ("a b", "spaced"), ("", None)]
+    assert lab.dataset("kept").scan().select("text", "note").collect().rows() == [
+        ("", None),
+        ("a b", "spaced"),
+        ("", None),
+    ]
     assert lab.dataset("words").scan().select("word").collect()["word"].to_list() == ["a", "b"]
 
 
@@ -223,8 +241,10 @@ def test_a_checkpoint_of_one_step_answers_in_the_next(lab: Lab, texts: Texts, ex
 
 def publish(lab: Lab, texts: Texts, executor: str, *values: str, **params: Any) -> RunReport:
     to = str(lab.folder / "out")
-    return lab.run({"rows": texts(*values), "out": {"op": "publish.folder", "from": "rows", "params": {"to": to, **params}}},
-                   executor)
+    return lab.run(
+        {"rows": texts(*values), "out": {"op": "publish.folder", "from": "rows", "params": {"to": to, **params}}},
+        executor,
+    )
 
 
 def test_publishing_twice_changes_nothing_and_leaves_one_receipt(lab: Lab, texts: Texts, executor: str) -> None:
@@ -233,7 +253,9 @@ def test_publishing_twice_changes_nothing_and_leaves_one_receipt(lab: Lab, texts
     target = lab.folder / "out"
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.rglob("*") if path.is_file()}
     again = publish(lab, texts, executor, "a", "b")
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.rglob("*") if path.is_file()} == before
+    assert {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.rglob("*") if path.is_file()
+    } == before
     assert again.manifests["out"].ref == report.manifests["out"].ref
     receipt = again.manifests["out"].facts["receipt"]
     assert receipt["rows"] == 2

@@ -25,26 +25,43 @@ def steps(rows: list[tuple[str, str | None]], splits: int, shard_rows: int, proc
         "loud": {"op": "test.shout", "from": "rows", "runtime": runtime},
         "words": {"op": "test.words", "from": "rows", "runtime": runtime},
         "joined": {"op": "test.join", "from": "rows"},
-        "samples": {"op": "generate.sample", "from": "rows", "model": "rules", "params": {"prompt": "text", "n": 3},
-                    "runtime": {**runtime, "processes": processes}},
+        "samples": {
+            "op": "generate.sample",
+            "from": "rows",
+            "model": "rules",
+            "params": {"prompt": "text", "n": 3},
+            "runtime": {**runtime, "processes": processes},
+        },
         "size": {"op": "test.size", "from": "samples", "params": {"most": 5}, "runtime": runtime},
         "rare": {"op": "test.rare", "from": "samples", "params": {"most": 6}},
         "copies": {"op": "dedup.exact", "from": "samples", "params": {"scope_column": "text"}},
         "twins": {"op": "dedup.minhash", "from": "samples", "params": {"floor": 0.5, "threshold": 0.5, "ngram": 1}},
-        "chosen": {"op": "select.rejection", "from": "samples", "where": [{"size": {"undecided": "keep"}}, "copies", "twins"],
-                   "params": {"keep_per_prompt": 1}},
+        "chosen": {
+            "op": "select.rejection",
+            "from": "samples",
+            "where": [{"size": {"undecided": "keep"}}, "copies", "twins"],
+            "params": {"keep_per_prompt": 1},
+        },
     }
 
 
-def content(folder: Path, *args: Any, executor: str = "inline", workers: int = 1) -> dict[str, tuple[str, int, dict[str, int]]]:
+def content(
+    folder: Path, *args: Any, executor: str = "inline", workers: int = 1
+) -> dict[str, tuple[str, int, dict[str, int]]]:
     report = Lab(folder).run(steps(*args), executor, workers=workers, models=MODELS)
     assert report.status == "succeeded", report.errors
-    return {name: (found.content_hash, found.row_count, found.counts.reasons) for name, found in report.manifests.items()}
+    return {
+        name: (found.content_hash, found.row_count, found.counts.reasons) for name, found in report.manifests.items()
+    }
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=st.lists(ROW, max_size=7), splits=st.integers(1, 4), shard_rows=st.integers(1, 5), processes=st.integers(0, 3))
-def test_sharding_changes_nothing(rows: list[tuple[str, str | None]], splits: int, shard_rows: int, processes: int) -> None:
+@given(
+    rows=st.lists(ROW, max_size=7), splits=st.integers(1, 4), shard_rows=st.integers(1, 5), processes=st.integers(0, 3)
+)
+def test_sharding_changes_nothing(
+    rows: list[tuple[str, str | None]], splits: int, shard_rows: int, processes: int
+) -> None:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         assert content(Path(one), rows, 1, 100, 1) == content(Path(other), rows, splits, shard_rows, processes)
 

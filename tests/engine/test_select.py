@@ -1,4 +1,4 @@
-"""`select.rejection` and `where`: which rows go, for which reasons, in which order; and that nothing but content decides."""
+"""`select.rejection` and `where`: which rows go, for which reasons, in which order; and that only content decides."""
 
 from __future__ import annotations
 
@@ -21,8 +21,17 @@ def marked(texts: Texts, rows: dict[str, dict[str, Any]], **more: Any) -> dict[s
     return texts(*rows, marks=[json.dumps(marks) for marks in rows.values()], **more)
 
 
-def select(lab: Lab, source: dict[str, Any], where: list[Any], executor: str = "inline", *, steps: dict[str, Any] | None = None,
-           warehouse: str = "w", seed: int = 0, **params: Any) -> Any:
+def select(
+    lab: Lab,
+    source: dict[str, Any],
+    where: list[Any],
+    executor: str = "inline",
+    *,
+    steps: dict[str, Any] | None = None,
+    warehouse: str = "w",
+    seed: int = 0,
+    **params: Any,
+) -> Any:
     """Run a select step over `rows` and return its dataset."""
     lenient = {"max_failed": 1.0}
     made = {"rows": source, "marks": {"op": "test.marks", "from": "rows", "runtime": lenient}, **(steps or {}),
@@ -40,22 +49,44 @@ def reasons(chosen: Any) -> dict[str, list[tuple[str, bool]]]:
     """Text of each rejected row -> its reasons in order, with whether it is the one that counts."""
     named = dict(chosen.contents[0].scan().select("row_id", "text").collect().iter_rows())
     found: dict[str, list[tuple[str, bool]]] = {}
-    for row_id, code, primary in chosen.table("rejections").select("row_id", "reason_code", "primary").collect().iter_rows():
+    for row_id, code, primary in (
+        chosen.table("rejections").select("row_id", "reason_code", "primary").collect().iter_rows()
+    ):
         found.setdefault(named[row_id], []).append((code, primary))
     return found
 
 
-GRADED = {"five": {"grade": 5, "ratio": 0.5, "word": "b", "flag": True}, "six": {"grade": 6, "ratio": 0.6, "word": "c", "flag": False},
-          "four": {"grade": 4, "ratio": 0.4, "word": "a", "flag": False}, "null": {}}
+GRADED = {
+    "five": {"grade": 5, "ratio": 0.5, "word": "b", "flag": True},
+    "six": {"grade": 6, "ratio": 0.6, "word": "c", "flag": False},
+    "four": {"grade": 4, "ratio": 0.4, "word": "a", "flag": False},
+    "null": {},
+}
 
 
-@pytest.mark.parametrize(("column", "test", "expected"), [
-    ("grade", {"ge": 5}, ["five", "six"]), ("grade", {"gt": 5}, ["six"]), ("grade", {"le": 5}, ["five", "four"]),
-    ("grade", {"lt": 5}, ["four"]), ("grade", {"eq": 5}, ["five"]), ("grade", {"in": [4, 6]}, ["four", "six"]),
-    ("grade", {"ge": 5, "lt": 6}, ["five"]), ("ratio", {"ge": 0.5}, ["five", "six"]), ("ratio", {"gt": 0}, ["five", "four", "six"]),
-    ("ratio", {"in": [0.4]}, ["four"]), ("word", {"eq": "b"}, ["five"]), ("word", {"in": ["a", "c"]}, ["four", "six"]),
-    ("word", {"lt": "b"}, ["four"]), ("flag", {"eq": True}, ["five"]), ("flag", {"in": [False]}, ["four", "six"])])
-def test_comparisons_on_typed_columns(column: str, test: dict[str, Any], expected: list[str], lab: Lab, texts: Texts) -> None:
+@pytest.mark.parametrize(
+    ("column", "test", "expected"),
+    [
+        ("grade", {"ge": 5}, ["five", "six"]),
+        ("grade", {"gt": 5}, ["six"]),
+        ("grade", {"le": 5}, ["five", "four"]),
+        ("grade", {"lt": 5}, ["four"]),
+        ("grade", {"eq": 5}, ["five"]),
+        ("grade", {"in": [4, 6]}, ["four", "six"]),
+        ("grade", {"ge": 5, "lt": 6}, ["five"]),
+        ("ratio", {"ge": 0.5}, ["five", "six"]),
+        ("ratio", {"gt": 0}, ["five", "four", "six"]),
+        ("ratio", {"in": [0.4]}, ["four"]),
+        ("word", {"eq": "b"}, ["five"]),
+        ("word", {"in": ["a", "c"]}, ["four", "six"]),
+        ("word", {"lt": "b"}, ["four"]),
+        ("flag", {"eq": True}, ["five"]),
+        ("flag", {"in": [False]}, ["four", "six"]),
+    ],
+)
+def test_comparisons_on_typed_columns(
+    column: str, test: dict[str, Any], expected: list[str], lab: Lab, texts: Texts
+) -> None:
     chosen = select(lab, marked(texts, GRADED), [{"marks": {column: test}}])
     assert kept(chosen) == expected
     assert reasons(chosen)["null"][0] == ("marks.undecided", True)
@@ -64,10 +95,19 @@ def test_comparisons_on_typed_columns(column: str, test: dict[str, Any], expecte
     assert kept(lenient) == sorted([*expected, "null"])
 
 
-@pytest.mark.parametrize(("column", "test"), [
-    ("grade", {"ge": "five"}), ("word", {"ge": 5}), ("word", {"in": ["a", 1]}), ("flag", {"eq": "yes"}), ("ratio", {"in": ["a"]})])
-def test_a_comparison_that_can_never_hold_is_found_before_anything_runs(column: str, test: dict[str, Any], lab: Lab,
-                                                                        texts: Texts) -> None:
+@pytest.mark.parametrize(
+    ("column", "test"),
+    [
+        ("grade", {"ge": "five"}),
+        ("word", {"ge": 5}),
+        ("word", {"in": ["a", 1]}),
+        ("flag", {"eq": "yes"}),
+        ("ratio", {"in": ["a"]}),
+    ],
+)
+def test_a_comparison_that_can_never_hold_is_found_before_anything_runs(
+    column: str, test: dict[str, Any], lab: Lab, texts: Texts
+) -> None:
     steps = {"rows": marked(texts, GRADED), "marks": {"op": "test.marks", "from": "rows"},
              "chosen": {"op": "select.rejection", "from": "rows", "where": [{"marks": {column: test}}]}}
     with pytest.raises(RecipeError, match=column):
@@ -92,7 +132,12 @@ def test_the_default_rule(entry: Any, expected: list[str], lab: Lab, texts: Text
     chosen = select(lab, marked(texts, JUDGED), [entry], executor)
     assert kept(chosen) == expected
     codes = {text: [code for code, _ in found] for text, found in reasons(chosen).items()}
-    every = {"bad": ["marks.wrong"], "plain": ["marks.refused"], "unsure": ["marks.undecided"], "broken": ["marks.not_scored"]}
+    every = {
+        "bad": ["marks.wrong"],
+        "plain": ["marks.refused"],
+        "unsure": ["marks.undecided"],
+        "broken": ["marks.not_scored"],
+    }
     assert codes == {text: found for text, found in every.items() if text not in expected}
     counted = chosen.manifest.counts
     assert (counted.owed, counted.kept, counted.rejected) == (5, len(expected), 5 - len(expected))
@@ -105,8 +150,14 @@ def test_a_row_whose_scoring_failed_says_so_under_a_comparison_too(lab: Lab, tex
 
 
 def test_every_failing_reason_is_stored_and_the_first_in_order_counts(lab: Lab, texts: Texts, executor: str) -> None:
-    rows = marked(texts, {"both": {"grade": 1, "passed": False, "reason_code": "wrong"}, "grade": {"grade": 1, "passed": True},
-                          "fine": {"grade": 9, "passed": True}})
+    rows = marked(
+        texts,
+        {
+            "both": {"grade": 1, "passed": False, "reason_code": "wrong"},
+            "grade": {"grade": 1, "passed": True},
+            "fine": {"grade": 9, "passed": True},
+        },
+    )
     where = [{"marks": {"grade": {"ge": 3, "gt": 2}}}, {"size": {"shape": {"eq": "long"}}}]
     steps = {"size": {"op": "test.size", "from": "rows"}}
     chosen = select(lab, rows, where, executor, steps=steps)
@@ -157,7 +208,9 @@ def test_a_wrong_twin_never_ousts_a_right_one(wrong: str, lab: Lab, texts: Texts
 
 
 def test_dedup_before_a_rule_may_keep_the_wrong_twin_and_does_not_hide_it(lab: Lab, texts: Texts) -> None:
-    rows = texts("same", "same", "other", near=["", "", ""], marks=['{"passed": false}', '{"passed": true}', '{"passed": true}'])
+    rows = texts(
+        "same", "same", "other", near=["", "", ""], marks=['{"passed": false}', '{"passed": true}', '{"passed": true}']
+    )
     assert kept(select(lab, rows, ["marks", "twins"], steps=NEAR)) == ["other", "same"]
     chosen = select(lab, rows, ["twins", "marks"], steps=NEAR)
     counted = chosen.manifest.counts
@@ -185,14 +238,18 @@ def picked(chosen: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("prefer", "sizes"), [("shortest", {1, 2}), ("longest", {3, 4}), ("random", None)])
-def test_keep_per_prompt_is_decided_by_content_alone(prefer: str, sizes: set[int] | None, lab: Lab, texts: Texts) -> None:
+def test_keep_per_prompt_is_decided_by_content_alone(
+    prefer: str, sizes: set[int] | None, lab: Lab, texts: Texts
+) -> None:
     first = per_prompt(lab, texts, "inline", "a", splits=1, shard_rows=9, keep_per_prompt=2, prefer=prefer)
     assert [len(picked(first)), first.manifest.counts.rejected] == [8, 8]
     assert first.manifest.counts.reasons == {"keep_per_prompt": 8}
     if sizes is not None:
         assert set(first.scan().collect()["size"]) == sizes
-    others = [per_prompt(lab, texts, "local", "b", splits=4, shard_rows=1, keep_per_prompt=2, prefer=prefer),
-              per_prompt(lab, texts, "inline", "c", splits=2, shard_rows=3, turned=True, keep_per_prompt=2, prefer=prefer)]
+    others = [
+        per_prompt(lab, texts, "local", "b", splits=4, shard_rows=1, keep_per_prompt=2, prefer=prefer),
+        per_prompt(lab, texts, "inline", "c", splits=2, shard_rows=3, turned=True, keep_per_prompt=2, prefer=prefer),
+    ]
     for other in others:
         assert other.manifest.content_hash == first.manifest.content_hash
         assert picked(other) == picked(first)

@@ -1,7 +1,7 @@
-"""Reading a version: its own columns and those of its ancestors, through selections and superseded rows, lazily or by id.
+"""Reading a version: its own columns and its ancestors', through selections and superseded rows, lazily or by id.
 
-The datasets are small but whole: problems -> samples (two for each) -> notes (one for each sample), a selection of samples,
-and a later version of the samples in which one row was redone.
+The datasets are small but whole: problems -> samples (two for each) -> notes (one for each sample), selections of
+samples, and a later version of samples in which one row was redone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,45 @@ class World:
     def commit(self, name: str, kind: str, tables: dict[str, list[pl.DataFrame]], inputs: list[str] | None = None,
                **facts: Any) -> Dataset:
         pinned = [self.warehouse.manifest(ref) for ref in inputs or []]
-        parts = {table: [write_part(self.warehouse.store, frame) for frame in frames] for table, frames in tables.items()}
-        manifest = self.warehouse.commit(Manifest(
-            dataset=name, version=0, commit_id="", kind=kind, op="test.op", op_version=1, recipe="t", step=name, run_id="",
-            fingerprint=repr((name, inputs, facts)), family=name, identity={}, work_key="k", content_hash=str(EMPTY),
-            row_count=0, bytes=0, columns={}, schemas={table: pack_schema(frames[-1]) for table, frames in tables.items()},
-            tables=parts, inputs=[InputRef(dataset=one.dataset, version=one.version, role="from", content_hash=one.content_hash,
-                                           parts_digest=one.parts_digest, fingerprint=one.fingerprint) for one in pinned],
-            counts=Counts(), facts={"from_inputs": len(pinned), **facts}))
+        parts = {
+            table: [write_part(self.warehouse.store, frame) for frame in frames] for table, frames in tables.items()
+        }
+        manifest = self.warehouse.commit(
+            Manifest(
+                dataset=name,
+                version=0,
+                commit_id="",
+                kind=kind,
+                op="test.op",
+                op_version=1,
+                recipe="t",
+                step=name,
+                run_id="",
+                fingerprint=repr((name, inputs, facts)),
+                family=name,
+                identity={},
+                work_key="k",
+                content_hash=str(EMPTY),
+                row_count=0,
+                bytes=0,
+                columns={},
+                schemas={table: pack_schema(frames[-1]) for table, frames in tables.items()},
+                tables=parts,
+                inputs=[
+                    InputRef(
+                        dataset=one.dataset,
+                        version=one.version,
+                        role="from",
+                        content_hash=one.content_hash,
+                        parts_digest=one.parts_digest,
+                        fingerprint=one.fingerprint,
+                    )
+                    for one in pinned
+                ],
+                counts=Counts(),
+                facts={"from_inputs": len(pinned), **facts},
+            )
+        )
         return self.warehouse.dataset(manifest.ref)
 
     def children(self, name: str, of: str, namespace: int, shards: list[list[tuple[int, str]]], column: str,
@@ -70,8 +101,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
                                                       messages=[NESTED, [], None])]})
     made.children("samples", "problems", 2, [[(P[0], "s0"), (P[0], "s1")], [(P[1], "s2"), (P[2], "s3")]], "response")
     made.children("notes", "samples", 3, [[(S[0], "n0"), (S[1], "n1"), (S[2], "n2"), (S[3], "n3")]], "note")
-    made.commit("chosen", "selection", {"selection": [pl.DataFrame({"row_id": [S[1], S[2]], "weight": [1, 1]})]}, ["samples"])
-    made.commit("heavy", "selection", {"selection": [pl.DataFrame({"row_id": [S[3]], "weight": [2]})]}, ["samples"], weighted=True)
+    made.commit(
+        "chosen", "selection", {"selection": [pl.DataFrame({"row_id": [S[1], S[2]], "weight": [1, 1]})]}, ["samples"]
+    )
+    made.commit(
+        "heavy",
+        "selection",
+        {"selection": [pl.DataFrame({"row_id": [S[3]], "weight": [2]})]},
+        ["samples"],
+        weighted=True,
+    )
     made.commit("inner", "selection", {"selection": [pl.DataFrame({"row_id": [S[2]], "weight": [1]})]}, ["chosen"])
     made.children("marks", "chosen", 4, [[(S[1], "m1"), (S[2], "m2")]], "mark")
     return made
@@ -93,8 +132,11 @@ def test_look_up_by_id_in_the_order_asked_for(world: World) -> None:
     wanted = pl.Series([N[3], N[0], 77, N[3]])
     found = notes.lookup(wanted, ["prompt", "note", "response", "parent_row_id", "messages"])
     assert found.select("row_id", "prompt", "note", "response", "parent_row_id", "messages").rows() == [
-        (N[3], "p2", "n3", "s3", S[3], None), (N[0], "p0", "n0", "s0", S[0], NESTED), (77, None, None, None, None, None),
-        (N[3], "p2", "n3", "s3", S[3], None)]
+        (N[3], "p2", "n3", "s3", S[3], None),
+        (N[0], "p0", "n0", "s0", S[0], NESTED),
+        (77, None, None, None, None, None),
+        (N[3], "p2", "n3", "s3", S[3], None),
+    ]
     assert notes.lookup(wanted[:0], ["note"]).height == 0
 
 
@@ -142,7 +184,10 @@ def test_superseded_rows_are_read_no_more_but_are_still_there(tmp_path: Path) ->
     second = world.commit("samples", "rows", {
         "rows": [first.table("rows").collect(), fresh], "row_lineage": [edges, edge],
         "superseded": [pl.DataFrame({"row_id": [S[0]]})]}, ["problems"], inherits=True)
-    assert second.scan().select("row_id", "response", "prompt").collect().rows() == [(S[1], "b", "p1"), (first_id(3, 0), "whole", "p0")]
+    assert second.scan().select("row_id", "response", "prompt").collect().rows() == [
+        (S[1], "b", "p1"),
+        (first_id(3, 0), "whole", "p0"),
+    ]
     assert second.scan(inherit=False).collect().height == 2
     assert second.lookup(pl.Series([S[0]]), ["response", "prompt"]).row(0)[1:] == ("cut", "p0")
     assert world.warehouse.dataset("samples@1").scan().collect()["response"].to_list() == ["cut", "b"]
@@ -150,7 +195,9 @@ def test_superseded_rows_are_read_no_more_but_are_still_there(tmp_path: Path) ->
 
 def test_a_column_that_came_later_is_null_in_older_parts(tmp_path: Path) -> None:
     world = World(tmp_path / "w")
-    found = world.commit("a", "rows", {"rows": [rows_of(P[:1], prompt=["x"]), rows_of(P[1:2], prompt=["y"], level=[3])]})
+    found = world.commit(
+        "a", "rows", {"rows": [rows_of(P[:1], prompt=["x"]), rows_of(P[1:2], prompt=["y"], level=[3])]}
+    )
     assert found.scan().select("prompt", "level").collect().rows() == [("x", None), ("y", 3)]
     assert found.lookup(pl.Series(P[:2]), ["level"])["level"].to_list() == [None, 3]
 
@@ -159,10 +206,13 @@ def test_two_sources_with_different_columns_read_as_one(tmp_path: Path) -> None:
     world = World(tmp_path / "w")
     world.commit("a", "rows", {"rows": [rows_of(P[:1], prompt=["x"], answer=["1"])]})
     world.commit("b", "rows", {"rows": [rows_of([S[0]], prompt=["y"], level=[3])]})
-    mixed = world.commit("mixed", "selection", {"selection": [pl.DataFrame({"row_id": [P[0], S[0]], "weight": [1, 1]})]}, ["a", "b"])
+    mixed = world.commit(
+        "mixed", "selection", {"selection": [pl.DataFrame({"row_id": [P[0], S[0]], "weight": [1, 1]})]}, ["a", "b"]
+    )
     assert mixed.scan().select("prompt", "answer", "level").collect().rows() == [("x", "1", None), ("y", None, 3)]
-    assert mixed.lookup(pl.Series([S[0], P[0]]), ["answer", "prompt", "level"]).select("prompt", "answer", "level").rows() == [
-        ("y", None, 3), ("x", "1", None)]
+    assert mixed.lookup(pl.Series([S[0], P[0]]), ["answer", "prompt", "level"]).select(
+        "prompt", "answer", "level"
+    ).rows() == [("y", None, 3), ("x", "1", None)]
     assert set(mixed.all_columns) == {"row_id", "row_key", "prompt", "answer", "level"}
 
 
@@ -181,12 +231,24 @@ def test_an_empty_version_reads_like_any_other(tmp_path: Path) -> None:
     assert empty.scan().collect().schema["prompt"] == pl.String
     child = world.children("b", "a", 2, [[]], "response")
     assert child.scan().collect().height == 0
-    none = world.commit("none", "selection", {"selection": [pl.DataFrame(schema={"row_id": pl.Int64, "weight": pl.Int32})]}, ["a"])
+    none = world.commit(
+        "none", "selection", {"selection": [pl.DataFrame(schema={"row_id": pl.Int64, "weight": pl.Int32})]}, ["a"]
+    )
     assert none.scan().collect().height == 0
     assert none.lookup(pl.Series([1]), ["prompt"])["prompt"].to_list() == [None]
 
 
 def test_a_schema_survives_its_packing() -> None:
-    frame = pl.DataFrame({"a": [1], "t": ["x"], "m": [NESTED], "b": [b"x"], "f": [1.5], "n": [None], "i": pl.Series([1], dtype=pl.Int32),
-                          "d": pl.Series([None], dtype=pl.Datetime("us", "UTC"))})
+    frame = pl.DataFrame(
+        {
+            "a": [1],
+            "t": ["x"],
+            "m": [NESTED],
+            "b": [b"x"],
+            "f": [1.5],
+            "n": [None],
+            "i": pl.Series([1], dtype=pl.Int32),
+            "d": pl.Series([None], dtype=pl.Datetime("us", "UTC")),
+        }
+    )
     assert unpack_schema(pack_schema(frame)) == dict(frame.schema)

@@ -67,7 +67,9 @@ def test_four_processes_claim_different_namespaces(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(VALUE, VALUE), max_size=8), st.integers(0, 8), st.randoms(use_true_random=False))
-def test_a_content_hash_adds_up_in_any_order(rows: list[tuple[str | None, str | None]], cut: int, order: object) -> None:
+def test_a_content_hash_adds_up_in_any_order(
+    rows: list[tuple[str | None, str | None]], cut: int, order: object
+) -> None:
     def frame(some: list[tuple[str | None, str | None]]) -> pl.DataFrame:
         made = pl.DataFrame(some, schema={"a": pl.String, "b": pl.String}, orient="row")
         return made.with_columns(pl.Series("row_key", row_keys(made, ["a", "b"]), dtype=pl.Binary))
@@ -86,7 +88,9 @@ def test_equal_rows_do_not_cancel_out() -> None:
 
 
 @given(st.tuples(VALUE, VALUE), st.tuples(VALUE, VALUE))
-def test_different_rows_have_different_keys(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> None:
+def test_different_rows_have_different_keys(
+    one: tuple[str | None, str | None], other: tuple[str | None, str | None]
+) -> None:
     keys = row_keys(pl.DataFrame([one, other], schema={"a": pl.String, "b": pl.String}, orient="row"), ["a", "b"])
     assert (keys[0] == keys[1]) == (one == other)
 
@@ -103,10 +107,23 @@ def test_a_key_depends_on_values_names_and_parents_but_not_on_column_order() -> 
 
 def test_values_of_every_type_are_told_apart() -> None:
     values: list[pl.Series] = [
-        pl.Series([None], dtype=pl.String), pl.Series([""]), pl.Series(["1"]), pl.Series([1]), pl.Series([1.5]), pl.Series([True]),
-        pl.Series([b"1"]), pl.Series([date(2024, 1, 1)]), pl.Series([["1"]]), pl.Series([[["1"]]]), pl.Series([{"a": "1"}]),
-        pl.Series([{"a": None}], dtype=pl.Struct({"a": pl.String})), pl.Series([[]], dtype=pl.List(pl.String)),
-        pl.Series(["null"]), pl.Series(["[]"]), pl.Series([float("nan")])]
+        pl.Series([None], dtype=pl.String),
+        pl.Series([""]),
+        pl.Series(["1"]),
+        pl.Series([1]),
+        pl.Series([1.5]),
+        pl.Series([True]),
+        pl.Series([b"1"]),
+        pl.Series([date(2024, 1, 1)]),
+        pl.Series([["1"]]),
+        pl.Series([[["1"]]]),
+        pl.Series([{"a": "1"}]),
+        pl.Series([{"a": None}], dtype=pl.Struct({"a": pl.String})),
+        pl.Series([[]], dtype=pl.List(pl.String)),
+        pl.Series(["null"]),
+        pl.Series(["[]"]),
+        pl.Series([float("nan")]),
+    ]
     keys = [row_keys(pl.DataFrame({"v": value}), ["v"])[0] for value in values]
     assert len(set(keys)) == len(keys)
 

@@ -26,11 +26,28 @@ def draft(warehouse: Warehouse, name: str, values: list[int], **fields: Any) -> 
                                                                                                  "text": pl.String})
     part = write_part(warehouse.store, frame)
     base: dict[str, Any] = {
-        "dataset": name, "version": 0, "commit_id": "", "kind": "rows", "op": "test.op", "op_version": 1, "recipe": "test",
-        "step": name, "run_id": "", "fingerprint": f"of {values}", "family": "f", "identity": {}, "work_key": "k",
-        "content_hash": str(hash_rows(str(value).encode() for value in values)), "row_count": len(values), "bytes": part.bytes,
-        "columns": {}, "schemas": {"rows": pack_schema(frame)}, "tables": {"rows": [part]}, "inputs": [],
-        "counts": Counts(owed=len(values), kept=len(values))}
+        "dataset": name,
+        "version": 0,
+        "commit_id": "",
+        "kind": "rows",
+        "op": "test.op",
+        "op_version": 1,
+        "recipe": "test",
+        "step": name,
+        "run_id": "",
+        "fingerprint": f"of {values}",
+        "family": "f",
+        "identity": {},
+        "work_key": "k",
+        "content_hash": str(hash_rows(str(value).encode() for value in values)),
+        "row_count": len(values),
+        "bytes": part.bytes,
+        "columns": {},
+        "schemas": {"rows": pack_schema(frame)},
+        "tables": {"rows": [part]},
+        "inputs": [],
+        "counts": Counts(owed=len(values), kept=len(values)),
+    }
     return Manifest(**{**base, **fields})
 
 
@@ -214,10 +231,18 @@ def test_row_groups_are_cut_by_bytes(warehouse: Warehouse) -> None:
 
 
 def test_text_has_wide_offsets_and_every_value_comes_back(warehouse: Warehouse) -> None:
-    frame = pl.DataFrame({
-        "row_id": [1, 2, 3], "text": ["x" * 5_000_000, "", None], "odd": ["\x00", "👩‍👩‍👧", "\u202eRTL"], "raw": [b"\x00\xff", b"", None],
-        "messages": [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}], [], None],
-        "deep": [{"a": [{"b": [1, 2]}]}, {"a": []}, None], "flags": [True, None, False], "real": [1.5, float("nan"), None]})
+    frame = pl.DataFrame(
+        {
+            "row_id": [1, 2, 3],
+            "text": ["x" * 5_000_000, "", None],
+            "odd": ["\x00", "👩‍👩‍👧", "\u202eRTL"],
+            "raw": [b"\x00\xff", b"", None],
+            "messages": [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}], [], None],
+            "deep": [{"a": [{"b": [1, 2]}]}, {"a": []}, None],
+            "flags": [True, None, False],
+            "real": [1.5, float("nan"), None],
+        }
+    )
     part = write_part(warehouse.store, frame)
     assert read_part(warehouse.store, part).equals(frame, null_equal=True)
     assert read_part(warehouse.store, part, ["text", "row_id"]).columns == ["text", "row_id"]

@@ -6,6 +6,7 @@ dataset of the same family, is found here. Only its text is taken over; the row 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,11 +65,11 @@ def _serves(answer: Answer, max_tokens: int) -> bool:
     return reusable(done.finish_reason, done.tokens_out, answer.max_tokens, max_tokens)
 
 
-def standing_rows(base: Dataset, input_ids: pl.Series, params: dict[str, object]) -> pl.DataFrame:
+def standing_rows(base: Dataset, input_ids: pl.Series, wanted: Mapping[str, int]) -> pl.DataFrame:
     """Rows of an earlier version that still serve: `row_id`, parent `row_id` and `slot`.
 
-    A row stands when its parent is still an input, its slot is still wanted (`n`), and, for answers, when it fits the
-    wanted `max_tokens`.
+    A row stands when its parent is still an input, its slot is below `wanted["n"]`, and, for answers, when it fits
+    `wanted["max_tokens"]`; what is not in `wanted` bounds nothing.
     """
     rows = base.scan(inherit=False)
     names = rows.collect_schema().names()
@@ -77,11 +78,10 @@ def standing_rows(base: Dataset, input_ids: pl.Series, params: dict[str, object]
                                              "slot")
     frame = rows.select(columns).join(edges, on="row_id").collect()
     frame = frame.filter(pl.col("parent").is_in(input_ids.implode()))
-    wanted = params.get("n")
-    if isinstance(wanted, int):
-        frame = frame.filter(pl.col("slot") < wanted)
-    limit = params.get("max_tokens")
-    if isinstance(limit, int) and "finish_reason" in frame.columns:
+    if "n" in wanted:
+        frame = frame.filter(pl.col("slot") < wanted["n"])
+    if "max_tokens" in wanted and "finish_reason" in frame.columns:
+        limit = wanted["max_tokens"]
         asked = int(base.manifest.identity["params"].get("max_tokens", 0))
         cut = pl.col("finish_reason") == "length"
         frame = frame.filter(pl.when(cut).then(pl.lit(asked == limit)).otherwise(pl.col("tokens_out") <= limit))

@@ -1,4 +1,4 @@
-"""What an op gave back, held against its kind's contract: every row accounted for, in order, with the columns it declared.
+"""What an op gave back, held against its kind's contract: every row accounted for, in order, with the declared columns.
 
 An op that loses, doubles, swaps or invents rows is stopped here, before anything of the shard is written.
 """
@@ -32,8 +32,8 @@ def check_scores(call: StepCall, measured: pl.DataFrame) -> None:
 
 
 def check_slots(call: StepCall, height: int, parents: pl.Series, slots: pl.Series) -> None:
-    """Every row of the batch has slots 0 … k-1, each once: k is 1 for MAP, `n` where the op has that param, else at least
-    1 (a row that yields nothing has one slot with `_rejected` or `_failed`)."""
+    """Every row of the batch has slots 0 … k-1, each once: k is 1 for MAP, `n` where the op has that param, else at
+    least 1 (a row that yields nothing has one slot with `_rejected` or `_failed`)."""
     wanted = 1 if call.spec.kind is Kind.MAP else call.params.get("n")
     given = pl.DataFrame({"parent": parents, "slot": slots}).group_by("parent").agg(
         pl.len(), pl.col("slot").n_unique().alias("unique"), pl.col("slot").min().alias("low"),
@@ -42,24 +42,26 @@ def check_slots(call: StepCall, height: int, parents: pl.Series, slots: pl.Serie
     if isinstance(wanted, int):
         right &= pl.col("len") == wanted
     if given.height != height or not given.select(right.all()).item():
+        each = f", k = {wanted}" if isinstance(wanted, int) else ""
         raise ConservationError(
-            f"step {call.step}: {call.op} got {height} rows and answered with {parents.len()} slots for {given.height} of "
-            f"them; each row needs the slots 0 … k-1 once{f', k = {wanted}' if isinstance(wanted, int) else ''}, and a row "
-            "that yields nothing needs one that is rejected or failed. Nothing was committed.")
+            f"step {call.step}: {call.op} got {height} rows and answered with {parents.len()} slots for {given.height} "
+            f"of them; each row needs the slots 0 … k-1 once{each}, and a row that yields nothing needs one that is "
+            "rejected or failed. Nothing was committed.")
 
 
 def check_choice(call: StepCall, passed: pl.DataFrame, choice: Selection) -> None:
     """Every row that a SELECT op was given is kept or rejected, once."""
     settled = pl.concat([choice.kept["row_id"], choice.rejected["row_id"].unique()])
     if not settled.sort().equals(passed["row_id"].sort()):
-        raise ConservationError(f"step {call.step}: {call.op} was given {passed.height} rows, kept {choice.kept.height} and "
-                                f"rejected {choice.rejected['row_id'].n_unique()}; each row must be in exactly one of the "
-                                "two, once. Nothing was committed.")
+        raise ConservationError(
+            f"step {call.step}: {call.op} was given {passed.height} rows, kept {choice.kept.height} and rejected "
+            f"{choice.rejected['row_id'].n_unique()}; each row must be in exactly one of the two, once. Nothing was "
+            "committed.")
 
 
 def declared(call: StepCall, frame: pl.DataFrame) -> pl.DataFrame:
-    """An op's columns with the dtypes it declared, so that all shards agree. An op that declares none leaves out columns
-    without a value, whose type only another shard knows."""
+    """An op's columns with the dtypes it declared, so that all shards agree. Of an op that declares none, columns
+    without a value are left out: only another shard knows their type."""
     out = dict(call.spec.out(call.op_params))
     if not out:
         return frame.drop([name for name in frame.columns if frame.schema[name] == pl.Null])

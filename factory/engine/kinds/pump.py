@@ -105,6 +105,7 @@ class Pump:
             done = finished_shard(self.call, shard["number"])
             if done is not None:
                 self.records.append(done)
+                self.emit({"shard": shard["number"], "counts": done.counts.model_dump(), "reused": done.counts.owed})
                 continue
             try:
                 opened = self._open(shard)
@@ -189,8 +190,8 @@ class Pump:
         asks = [opened.asks[index] for index in good]
         made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, self.context)
         if made.height != len(asks):
-            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} answers; it "
-                                    "returns one for each, in order. Nothing was committed; the answers are kept.")
+            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} answers; "
+                                    "it returns one for each, in order. Nothing was committed; the answers are kept.")
         columns = {"_parent": pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
                    "_slot": pl.Series([ask.slot for ask in asks], dtype=pl.Int32),
                    "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}

@@ -27,7 +27,9 @@ from factory.engine.task import (
     reasons_of,
     split_outcomes,
 )
+from warehouse import layout
 from warehouse.content import hash_frame
+from warehouse.objectstore import LocalStore
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
 
@@ -43,7 +45,7 @@ def run_score(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
         return done
     clock = Clock()
     part = shard_input(call, shard)
-    whole = finished_shard(call, part.part.sha256[:40], call.op_key) if part.ids is not None else None
+    whole = _scored_whole(call, part) if part.ids is not None else None
     if shard.get("previous"):
         record = _retry(call, part, shard, clock)
     elif whole is not None:
@@ -53,6 +55,25 @@ def run_score(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
         record = _finish(call, part, kept, failures, clock, counters, shard["marker"])
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """The record of an input part's nth retry; the 0th is the first try."""
+    return f"{name}-r{attempt}" if attempt else name
+
+
+def attempts_at(store: LocalStore, op_key: str, name: str) -> int:
+    """How often the failures of an input part were tried again."""
+    attempt = 0
+    while store.exists(layout.work_shard(op_key, attempt_name(name, attempt + 1))):
+        attempt += 1
+    return attempt
+
+
+def _scored_whole(call: StepCall, part: InputShard) -> ShardRecord | None:
+    """The newest record of all rows of the part that `part` is a piece of."""
+    name = part.part.sha256[:40]
+    return finished_shard(call, attempt_name(name, attempts_at(call.warehouse.store, call.op_key, name)), call.op_key)
 
 
 def _measure(call: StepCall, part: InputShard, clock: Clock) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
@@ -102,10 +123,11 @@ def _finish(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.D
 
 
 def verdicts_of(kept: pl.DataFrame, failures: pl.DataFrame) -> dict[str, int]:
-    """How the default rule judged: passed, undecided, and each reason code."""
+    """How the default rule judged: `passed`, each reason code of the refused, `undecided:<code>` of the undecided."""
     counted = reasons_of(pl.DataFrame(schema={"primary": pl.Boolean, "reason_code": pl.String}), failures)
     for passed, code, count in kept.group_by("passed", "reason_code").len().iter_rows():
-        name = "passed" if passed else (code or "undecided" if passed is None else code or "refused")
+        unsure = f"undecided:{code}" if code else "undecided"
+        name = "passed" if passed else unsure if passed is None else code or "refused"
         counted[name] = counted.get(name, 0) + count
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 

@@ -95,8 +95,8 @@ def _by_condition(rule: Rule, condition: Condition, joined: pl.DataFrame) -> pl.
         joined = joined.with_columns(value.fill_nan(None))  # polars holds NaN to be greater than any number
     holds = _holds(condition)
     fails = joined.filter(~holds) if rule.keep_undecided else joined.filter(holds.is_null() | ~holds)
-    code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).when(value.is_null()).then(pl.lit("undecided")).otherwise(
-        pl.lit(condition.column))
+    code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).when(value.is_null()).then(
+        pl.lit("undecided")).otherwise(pl.lit(condition.column))
     return fails.select(
         "row_id", (pl.lit(f"{rule.step}.") + code).alias("reason_code"),
         pl.format("{} is {}, wanted {}", pl.lit(condition.column), value.cast(pl.String).fill_null("unknown"),

@@ -1,0 +1,157 @@
+"""What the commands that read a warehouse print: query results, traces, decisions, datasets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.markup import escape
+from rich.table import Table
+
+from factory.lines import console, counted, entry, fields, heading, one_line, print_json, table
+
+if TYPE_CHECKING:
+    from warehouse import Dataset, Warehouse
+    from warehouse.lineage import Finding, Hop
+
+LONGEST_TEXT = 400
+MOST_ROWS = 200
+
+
+def show_frame(frame: pl.DataFrame, *, json: bool, csv: bool, parquet: Path | None) -> None:
+    """A query's result."""
+    if parquet is not None:
+        frame.write_parquet(parquet)
+        print(f"{frame.height:,} rows written to {parquet}")
+    elif json:
+        print_json(frame.to_dicts())
+    elif csv:
+        print(_flat(frame).write_csv(), end="")
+    elif console.is_terminal:
+        _show_grid(frame)
+    else:
+        rows = [[one_line("" if value is None else value, LONGEST_TEXT) for value in row]
+                for row in frame.head(MOST_ROWS).iter_rows()]
+        table(frame.columns, rows, numbers=[name for name, kind in frame.schema.items() if kind.is_numeric()])
+    if frame.height > MOST_ROWS and not (json or csv or parquet):
+        print(f"… {frame.height - MOST_ROWS:,} more rows; use --json, --csv or --parquet for all")
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """CSV has no lists, structures or bytes: they become JSON and hexadecimal text."""
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary()]
+    texts = {name: [None if value is None else one_line(value) for value in frame[name].to_list()] for name in nested}
+    return frame.with_columns(pl.Series(name, column, dtype=pl.String()) for name, column in texts.items())
+
+
+def _show_grid(frame: pl.DataFrame) -> None:
+    """Any columns in any width: cells fold."""
+    grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name, kind in frame.schema.items():
+        grid.add_column(escape(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in frame.head(MOST_ROWS).iter_rows():
+        grid.add_row(*(escape(one_line("" if value is None else value, LONGEST_TEXT)) for value in row))
+    console.print(grid)
+
+
+def show_trace(hops: list[Hop], as_json: bool) -> None:
+    """A row, then what it was made from (or what was made of it), hop by hop."""
+    if as_json:
+        print_json([asdict(hop) for hop in hops])
+        return
+    for hop in hops:
+        made = f"{hop.op} with {hop.model}" if hop.model else hop.op
+        entry(f"{hop.dataset}  by {made}, run {hop.run_id}", lead=f"{hop.row_id}  ", lead_style="bold cyan",
+              indent=2 * hop.depth)
+        shown = [(name, one_line(value)) for name, value in hop.shown.items()]
+        fields([("found at", one_line(hop.origin or "")), *shown], indent=2 * hop.depth + 2)
+
+
+def show_why(row_id: int, findings: list[Finding], as_json: bool) -> None:
+    """Every decision about a row."""
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    colors = {"kept": "green", "passed": "green", "correct": "green", "rejected": "red", "failed": "red",
+              "refused": "red", "incorrect": "red", "also": "red"}
+    entry(f"row {row_id}", style="bold")
+    rows = [_why_row(found) for found in findings]
+    table(["", "", ""], rows, styles=[colors.get(row[0], "") for row in rows], indent=2)
+
+
+def _why_row(found: Finding) -> list[str]:
+    verdict = str(found.measured.get("verdict") or found.kind) if found.kind == "scored" else found.kind
+    if not found.primary:
+        verdict = "also"
+    slot = found.measured.get("slot")
+    code = found.reason_code if found.reason_code not in (None, verdict) else ""
+    by = found.by if found.kind not in ("rejected", "failed") else f"sample {slot}" if slot is not None else ""
+    said = ": ".join(part for part in (by, code, found.reason or "") if part)
+    return [verdict, found.ref, said + (f" (kept: {found.kept_row_id})" if found.kept_row_id is not None else "")]
+
+
+def show_datasets(warehouse: Warehouse, prefix: str, every: bool, as_json: bool) -> None:
+    """Datasets with their size and how they were made."""
+    manifests = [m for m in warehouse.manifests() if m.dataset.startswith(prefix)]
+    if not every:
+        manifests = list({m.dataset: m for m in manifests}.values())
+    if as_json:
+        print_json([{"ref": m.ref, "kind": m.kind, "rows": m.row_count, "bytes": m.bytes, "op": m.op,
+                     "created_at": m.created_at, "partial": m.partial} for m in manifests])
+        return
+    if not manifests:
+        entry(f"no dataset begins with {prefix!r}" if prefix else "no datasets yet")
+        return
+    table(["dataset", "rows", "size", "age", "made by"],
+          [[m.ref, f"{m.row_count:,}", _size(m.bytes), _age(m.created_at), m.op + (" (partial)" if m.partial else "")]
+           for m in manifests], numbers=("rows", "size", "age"))
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _age(stamp: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
+    """A version's record, then its first rows."""
+    m = dataset.manifest
+    frame = dataset.scan().head(rows).collect() if rows and m.tables else pl.DataFrame()
+    if as_json:
+        print_json({"ref": m.ref, "kind": m.kind, "op": m.op, "op_version": m.op_version, "rows": m.row_count,
+                    "content_hash": m.content_hash, "fingerprint": m.fingerprint,
+                    "inputs": [{"role": item.role, "ref": item.ref} for item in m.inputs], "run": m.run_id,
+                    "created_at": m.created_at, "counts": m.counts.model_dump(), "usage": m.usage.model_dump(),
+                    "facts": m.facts, "license": m.license, "partial": m.partial, "identity": m.identity,
+                    "rows_shown": frame.to_dicts()})
+        return
+    c, usage = m.counts, m.usage
+    model = f" with {m.facts['model']}" if m.facts.get("model") else ""
+    entry(f"{m.ref}: {m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})", style="bold")
+    at = m.created_at[:16].replace("T", " ")
+    fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
+            ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),
+            ("where", "; ".join(m.facts.get("where") or [])),
+            ("slots", f"{c.owed:,} in = {c.kept:,} kept + {c.rejected:,} rejected + {c.failed:,} failed"),
+            ("reasons", counted(c.reasons, 20)),
+            ("answers", f"{usage.tokens_out:,} tokens" if usage.tokens_out else ""),
+            ("params", one_line(m.identity.get("params") or {}, LONGEST_TEXT)), ("license", ", ".join(m.license)),
+            ("fingerprint", m.fingerprint), ("content", m.content_hash)])
+    for row in frame.iter_rows(named=True):
+        heading(f"row {row['row_id']}" if "row_id" in row else "")
+        fields([(name, one_line(value, LONGEST_TEXT)) for name, value in row.items()
+                if value is not None and name not in ("row_id", "row_key", "answer_key")])
