@@ -6,6 +6,7 @@ Reading commands take `--json`. Errors are one block on standard error; exit cod
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -231,26 +232,32 @@ def schema() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the `factory` command."""
-    from factory.engine.errors import FactoryError
-    from warehouse.errors import BadQuery, NotInWarehouse, WarehouseError
-
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would break our lines; workers inherit it
     for stream in (sys.stdout, sys.stderr):  # data may hold what an old locale cannot print
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=argv)
-    except FactoryError as error:
-        _fail(str(error), error.exit_code)
-    except (NotInWarehouse, BadQuery) as error:
-        _fail(str(error), 2)
-    except WarehouseError as error:
-        _fail(str(error), 1)
+        app(args=argv, prog_name="factory")
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:
+    except Exception as error:
+        _explain(error)
+
+
+def _explain(error: Exception) -> NoReturn:
+    """One block for what a user can mend; anything else is a bug and keeps its traceback."""
+    from factory.engine.errors import FactoryError
+    from warehouse.errors import BadQuery, NotInWarehouse, WarehouseError
+
+    if isinstance(error, FactoryError):
+        _fail(str(error), error.exit_code)
+    if isinstance(error, WarehouseError):
+        _fail(str(error), 2 if isinstance(error, NotInWarehouse | BadQuery) else 1)
+    if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 1)
+    raise error
 
 
 def _fail(message: str, code: int) -> NoReturn:

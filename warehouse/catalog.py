@@ -1,8 +1,8 @@
 """The catalog: SQL views over the files. Derived, disposable, rebuilt whenever something new was committed.
 
 `refresh` writes small Parquet tables (versions, parts, inputs, runs, steps, checkpoints, namespaces) and
-`catalog/views.sql`, whose paths are relative: `cd <warehouse> && duckdb -init catalog/views.sql` reads a warehouse with no
-extension, and a copied one reads itself. Views name files explicitly; a glob would show what was never committed.
+`catalog/views.sql`, whose paths are relative: `cd <warehouse> && duckdb -init catalog/views.sql` reads a warehouse with
+no extension, and a copied one reads itself. Views name files explicitly; a glob would show what was never committed.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ _CHECKPOINTS = {"name": _S, "version": _I, "ref": _S, "base": _S, "dataset_ref":
 _RUNS = {"run_id": _S, "recipe": _S, "ended_as": _S, "started_at": _S, "ended_at": _S, "heartbeat": _S, "host": _S,
          "user": _S, "argv": pl.List(_S), "git_commit": _S, "seed": _I, "executor": _S, "error": _S}
 _STEPS = {"run_id": _S, "number": _I, "step": _S, "op": _S, "status": _S, "ref": _S, "step_fingerprint": _S,
-          "reused": _B, "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "tokens_in": _I, "tokens_out": _I,
-          "answers_requested": _I, "answers_reused": _I, "seconds": pl.Float64, "error": _S}
+          "reused": _B, "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "tokens_in": _I,
+          "tokens_out": _I, "answers_requested": _I, "answers_reused": _I, "seconds": pl.Float64, "error": _S}
 
 
 def connect(warehouse: Warehouse) -> duckdb.DuckDBPyConnection:

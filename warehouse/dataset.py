@@ -1,8 +1,8 @@
 """A dataset version as something to read: its own rows, and the columns it inherits from its ancestors.
 
-Text is stored once. A sample row holds the response; its prompt is found through its lineage edge. A selection holds row
-ids; its rows are those of the dataset it chose from. `scan()` puts the pieces together lazily, so nothing that is not
-asked for is read.
+Text is stored once. A sample row holds the response; its prompt is found through its lineage edge. A selection holds
+row ids; its rows are those of the dataset it chose from. `scan()` puts the pieces together lazily, so nothing that is
+not asked for is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def unpack_schema(packed: str) -> dict[str, pl.DataType]:
 class Dataset:
     """One immutable dataset version.
 
-    `kind` is `rows` (content), `selection`, `scores`, `tables` (dedup nodes and pairs), `receipt`, `checkpoint` or `gate`.
+    `kind` is `rows` (content), `selection`, `scores`, `tables` (dedup nodes and pairs), `receipt`, `checkpoint` or
+    `gate`.
     """
 
     def __init__(self, store: LocalStore, manifest: Manifest, resolve: Callable[[str], Dataset]):

@@ -1,8 +1,8 @@
 """One primitive carries the whole warehouse: create a small file if, and only if, it is not there yet.
 
-On a local disk that is: write a scratch file, flush, fsync, hard-link it to its final name (the link fails if the name is
-taken), fsync the folder. Rename would overwrite another writer silently; opening with "x" would show a torn file. Parts
-travel the same way, so nothing half-written ever has a final name.
+On a local disk that is: write a scratch file, flush, fsync, hard-link it to its final name (the link fails if the name
+is taken), fsync the folder. Rename would overwrite another writer silently; opening with "x" would show a torn file.
+Parts travel the same way, so nothing half-written ever has a final name.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class LocalStore:
         return self.adopt(scratch, key)
 
     def adopt(self, scratch: Path, key: str) -> bool:
-        """Give a finished, fsynced scratch file its final name; False (and the age refreshed) when the name is taken."""
+        """Give a finished, fsynced scratch file its final name;
+        False (and the age refreshed) when the name is taken."""
         final = self.path(key)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,8 +1,8 @@
 """Parquet parts: written once, named by the sha256 of their bytes.
 
-Row groups are cut by bytes (32 MB), not by rows: 20 000 rows of 10 KB would otherwise be one group of 200 MB and a point
-look-up would read it whole. Id columns come first and are delta-encoded; text is `large_string`, because offsets of plain
-strings overflow at 2 GB. Options are pinned, so equal tables give equal bytes under one pyarrow version.
+Row groups are cut by bytes (32 MB), not by rows: 20 000 rows of 10 KB would otherwise be one group of 200 MB and a
+point look-up would read it whole. Id columns come first and are delta-encoded; text is `large_string`, because offsets
+of plain strings overflow at 2 GB. Options are pinned, so equal tables give equal bytes under one pyarrow version.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The warehouse: opening one, committing to it, finding versions in it.
 
-Committing is one act: create `datasets/<name>/v<N>.json`, which must not exist. Whoever finds the name taken reads it and
-tries N + 1; a version with the same fingerprint, content and inputs is returned as it is instead of being repeated.
+Committing is one act: create `datasets/<name>/v<N>.json`, which must not exist. Whoever finds the name taken reads it
+and tries N + 1; a version with the same fingerprint, content and inputs is returned as it is instead of being repeated.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Warehouse:
         try:
             self.store.put_if_absent(layout.ROOT_RECORD, json.dumps(record).encode())
         except OSError as error:
-            raise WarehouseError(f"{root} cannot become a warehouse: {error.strerror or error}. Name a folder that can be "
-                                 "written") from None
+            raise WarehouseError(f"{root} cannot become a warehouse: {error.strerror or error}. Name a folder that can "
+                                 "be written") from None
         self.store.clear_scratch()
 
     @property
@@ -192,8 +192,8 @@ class Warehouse:
     def commit_checkpoint(self, name: str, folder: Path, record: dict[str, Any]) -> CheckpointRecord:
         """Commit a model checkpoint: its files by content, then its record, which makes it visible.
 
-        `record` holds the fields of `CheckpointRecord` beyond name, version, files and bytes. A checkpoint with the same
-        fingerprint and files is returned as it is.
+        `record` holds the fields of `CheckpointRecord` beyond name, version, files and bytes. A checkpoint with the
+        same fingerprint and files is returned as it is.
         """
         layout.check_name(name)
         files, size = {}, 0

@@ -81,7 +81,9 @@ def _table_view(view: str, manifests: list[Manifest], empty: str) -> str:
     if view in ("row_lineage", "provenance"):  # their rows say where they belong by themselves
         return f"CREATE OR REPLACE VIEW {view} AS {_read(parts)};"
     return (f"CREATE OR REPLACE VIEW {view} AS SELECT t.* EXCLUDE (filename), p.ref "
-            f"FROM ({_read(parts, filename=True)}) t JOIN (SELECT sha256, max(ref) AS ref FROM dataset_parts WHERE table_name = '{table}' GROUP BY 1) p "
+            f"FROM ({_read(parts, filename=True)}) t JOIN ("
+            "SELECT sha256, arg_max(ref, split_part(ref, '@', 2)::INTEGER) AS ref FROM dataset_parts "
+            f"WHERE table_name = '{table}' GROUP BY 1) p "
             "ON p.sha256 = regexp_extract(t.filename, '([0-9a-f]{64})[.]parquet$', 1);")
 
 
@@ -95,8 +97,8 @@ def _verdicts(manifests: list[Manifest]) -> str:
     head = "row_id, step, judge, judge_version, passed, label, score, reason_code, reason, details"
     if not groups:
         return ("CREATE OR REPLACE VIEW verdicts AS SELECT NULL::BIGINT row_id, NULL::VARCHAR step, "
-                "NULL::VARCHAR judge, NULL::BIGINT judge_version, NULL::BOOLEAN passed, NULL::VARCHAR label, NULL::DOUBLE score, "
-                "NULL::VARCHAR reason_code, NULL::VARCHAR reason, NULL::JSON details WHERE false;")
+                "NULL::VARCHAR judge, NULL::BIGINT judge_version, NULL::BOOLEAN passed, NULL::VARCHAR label, "
+                "NULL::DOUBLE score, NULL::VARCHAR reason_code, NULL::VARCHAR reason, NULL::JSON details WHERE false;")
     selects = []
     for (op, version, step, columns), parts in sorted(groups.items()):
         own = [name for name in columns if name not in STANDARD]

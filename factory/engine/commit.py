@@ -1,4 +1,5 @@
-"""From finished shards to one manifest: the only moment at which a step's result becomes visible. Runs in the driver."""
+"""From finished shards to one manifest: the only moment at which a step's result becomes visible.
+Runs in the driver."""
 
 from __future__ import annotations
 
@@ -161,7 +162,8 @@ def _check_failures(step: Step, warehouse: Warehouse, tables: dict[str, list[Par
         return
     frames = [read_part(warehouse.store, part) for part in tables.get("failures", [])[:4]]
     shown = [f"  {kind}: {message}"[:300] for kind, message in
-             pl.concat(frames).select("error_type", "message").unique(maintain_order=True).head(3).iter_rows()] if frames else []
+             pl.concat(frames).select("error_type", "message").unique(maintain_order=True).head(3).iter_rows()
+             ] if frames else []
     raise TooManyFailures(
         f"step {step.name}: {counts.failed} of {counts.owed} failed, more than max_failed {allowed:g} allows. "
         f"Nothing was committed; what succeeded is kept. Mend the cause and run again, or raise "

@@ -1,4 +1,5 @@
-"""Facts that travel with a step beside its identity: what a select step needs to know of its rules, what a card says."""
+"""Facts that travel with a step beside its identity: what a select step needs to know of its rules,
+what a card says."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     PUBLISH  fn(job, params, ctx) -> receipt (a JSON object)
 
 A MAP or EXPAND op may set `_rejected` ("code: text", a rule said no) or `_failed` ("type: text", a classified error)
-on a row, a SCORE op or `decide` only `_failed`; the engine moves it to `rejections` or `failures`. An EXPAND op answers for
-every row: one that yields nothing gets one slot that is rejected or failed. Every input frame has `row_id` and
+on a row, a SCORE op or `decide` only `_failed`; the engine moves it to `rejections` or `failures`. An EXPAND op answers
+for every row: one that yields nothing gets one slot that is rejected or failed. Every input frame has `row_id` and
 `row_key`; an op that passes `row_id` on is held to its order.
 """
 
@@ -152,8 +152,8 @@ class Ask:
 
 @dataclass(slots=True)
 class Selection:
-    """A choice: `kept` has `row_id` and `weight` (Int32, times the row is used); `rejected` has `row_id`, `reason_code`,
-    `reason`, `score`, `threshold`, `kept_row_id` (all but the first may be null)."""
+    """A choice: `kept` has `row_id` and `weight` (Int32, times the row is used); `rejected` has `row_id`,
+    `reason_code`, `reason`, `score`, `threshold`, `kept_row_id` (all but the first may be null)."""
 
     kept: pl.DataFrame
     rejected: pl.DataFrame
@@ -161,7 +161,8 @@ class Selection:
 
 @dataclass(slots=True)
 class Job:
-    """What TRAIN, GATE and PUBLISH ops get: lazily scanned inputs by name, facts about them, an empty folder to write in."""
+    """What TRAIN, GATE and PUBLISH ops get: lazily scanned inputs by name, facts about them,
+    an empty folder to write in."""
 
     inputs: dict[str, pl.LazyFrame]
     refs: dict[str, str]
@@ -173,7 +174,8 @@ class Job:
 
 @dataclass(slots=True)
 class TrainResult:
-    """What a trainer leaves: the folder with the checkpoint's files, its metrics, and side tables (rollouts, curves)."""
+    """What a trainer leaves: the folder with the checkpoint's files, its metrics,
+    and side tables (rollouts, curves)."""
 
     checkpoint: Path
     metrics: dict[str, float] = field(default_factory=dict)
@@ -282,7 +284,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
         spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
                       tuple(extensible), tuple(provenance), asks_model, dedup, runtime)
         known = _OPS.get(name)
-        if known is not None and (known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):
+        if known is not None and (
+                known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):
             raise OpError(f"op {name!r} is already defined in {known.func.__module__}: choose another name")
         _OPS[name] = spec
         return func

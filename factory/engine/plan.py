@@ -335,7 +335,8 @@ def _rules(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step]) -> li
             raise loaded.error(f"{rule.step!r} ({step.spec.name}) scores nothing: `where` names scored steps "
                                f"({', '.join(scored) or 'there are none'})", *at)
         if not content_root(done, rule.step) & roots:
-            raise loaded.error(f"{rule.step!r} scored the rows of {' and '.join(sorted(content_root(done, rule.step)))}, "
+            raise loaded.error(f"{rule.step!r} scored the rows of "
+                               f"{' and '.join(sorted(content_root(done, rule.step)))}, "
                                f"not those of {' and '.join(sorted(roots))}", *at)
         known = {"jaccard": pl.Float64()} if step.spec.dedup else {**SCORE_SCHEMA, **step.spec.out(step.params)}
         for condition in rule.conditions:
@@ -357,8 +358,8 @@ def _check_dedup_rule(loaded: LoadedRecipe, rule: Rule, step: Step, at: tuple[st
         raise loaded.error(str(error), *at) from None
     floor = getattr(step.params, "floor", 1.0)
     if threshold < floor:
-        raise loaded.error(f"{rule.step} stores pairs from jaccard {floor:g} up, so {threshold:g} cannot be judged: set "
-                           f"steps.{rule.step}.params.floor to {threshold:g} or less", *at)
+        raise loaded.error(f"{rule.step} stores pairs from jaccard {floor:g} up, so {threshold:g} cannot be judged: "
+                           f"set steps.{rule.step}.params.floor to {threshold:g} or less", *at)
 
 
 def known_columns(done: Mapping[str, Step], name: str) -> set[str] | None:
@@ -384,8 +385,8 @@ def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -
             if column not in known:
                 close = difflib.get_close_matches(column, known, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise loaded.error(f"{step.spec.name} reads the column {column!r}, which {source!r} does not have{hint} "
-                                   f"(it has {', '.join(sorted(known))})", *step.at, "params")
+                raise loaded.error(f"{step.spec.name} reads the column {column!r}, which {source!r} does not have"
+                                   f"{hint} (it has {', '.join(sorted(known))})", *step.at, "params")
 
 
 def _check_names(loaded: LoadedRecipe, steps: Mapping[str, Step]) -> None:

@@ -32,7 +32,8 @@ KINDS = "factory.engine.kinds"
 
 @dataclass(slots=True)
 class Prepared:
-    """A step ready to run: its call, the frozen plan, and stages of tasks (a stage starts when the one before is done)."""
+    """A step ready to run: its call, the frozen plan, and stages of tasks
+    (a stage starts when the one before is done)."""
 
     call: StepCall
     work: WorkPlan
@@ -187,7 +188,8 @@ def _extended(step: Step, warehouse: Warehouse, rows: pl.DataFrame, versions: li
 
 
 def _same_occurrence(warehouse: Warehouse, version: Manifest, rows: pl.DataFrame) -> pl.Series:
-    """Ids of rows that are the same one of several equal rows as for that version: which one is part of the answer key."""
+    """Ids of rows that are the same one of several equal rows as for that version:
+    which one is part of the answer key."""
     plan = _frozen(warehouse, version.work_key)
     if plan is None or plan.occurrences is None:
         return rows.filter(pl.col("occurrence") == 0)["row_id"]
@@ -227,7 +229,8 @@ def _slices(shards: list[InputShard], size: int, owed_none: set[int], warehouse:
         for start in range(0, shard.rows, size):
             stop = min(start + size, shard.rows)
             if owed_none:
-                ids = shard.ids if shard.ids is not None else read_part(warehouse.store, shard.part, ["row_id"])["row_id"]
+                ids = (shard.ids if shard.ids is not None
+                       else read_part(warehouse.store, shard.part, ["row_id"])["row_id"])
                 if all(row_id in owed_none for row_id in ids.slice(start, stop - start).to_list()):
                     continue
             slices.append({"number": len(slices), "digest": shard.digest, "start": start, "stop": stop,
@@ -267,7 +270,8 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
     shards = [dict(shard) for shard in work.shards]
     module = f"{KINDS}.collective"
-    merge = {"number": 0, "digests": [shard["digest"] for shard in shards], "rows": sum(int(str(s["rows"])) for s in shards)}
+    merge = {"number": 0, "digests": [shard["digest"] for shard in shards],
+             "rows": sum(int(str(s["rows"])) for s in shards)}
     stages = [[Task(f"{module}:run_partial", call, shard, step.name) for shard in shards],
               [Task(f"{module}:run_merge_partials", call, merge, step.name)]]
     if step.spec.judges:

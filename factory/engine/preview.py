@@ -65,7 +65,8 @@ def _preview(step: Step, warehouse: Warehouse, inputs: list[Any], rows: int, *, 
         make = AnswerKeys(model.identity, step.seed)  # the run's own keys, so the preview shows the answers of the run
         keys = [make.key(rendered(item), batch["row_key"][item.row], 0, item.slot) for item in asks]
         requests = [Request(key=key, seed=seed_of(key), messages=item.messages, prompt=item.prompt,
-                            prefill=item.prefill, row=replay_row(model, batch, item, extra, getattr(step.params, "prompt", None)),
+                            prefill=item.prefill,
+                            row=replay_row(model, batch, item, extra, getattr(step.params, "prompt", None)),
                             sampling=Sampling(item.temperature, item.top_p, item.top_k, item.max_tokens, item.stop))
                     for key, item in zip(keys, asks, strict=True)]
         backend = open_backend(model, step.runtime.backend)

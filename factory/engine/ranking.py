@@ -12,7 +12,8 @@ PREFERENCES = ("shortest", "longest", "random")
 
 
 def rank_rows(rows: pl.DataFrame, prefer: str, seed: int) -> pl.DataFrame:
-    """Rows from most to least preferred: `shortest` and `longest` by `_length`, `random` by a seeded hash of the content.
+    """Rows from most to least preferred: `shortest` and `longest` by `_length`, `random` by a seeded hash of the
+    content.
 
     Ties go by row_key, then answer_key; equal rows after that are equal in content, and the smaller id stands for them.
     """

@@ -1,7 +1,7 @@
 """A recipe: a frozen, declarative list of steps.
 
-`params` is identity, `runtime` never is: two fields, so there is no list of exceptions. Nothing in a recipe is evaluated;
-`${name}` is replaced by a value of `vars` and that is all.
+`params` is identity, `runtime` never is: two fields, so there is no list of exceptions. Nothing in a recipe is
+evaluated; `${name}` is replaced by a value of `vars` and that is all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is there already: matches a plan against a warehouse, and says why a step has to run.
 
-A step is reused when a version with its fingerprint exists under its dataset name, made from exactly the rows its inputs
-have now. Inputs are resolved first, so the answer never depends on names or times.
+A step is reused when a version with its fingerprint exists under its dataset name, made from exactly the rows its
+inputs have now. Inputs are resolved first, so the answer never depends on names or times.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _status(step: Step, warehouse: Warehouse, inputs: list[Manifest]) -> Status:
         return Status(step.name, "run", reason=why_not_reused(step, warehouse, inputs))
     warnings = []
     if found.code_sha256 and found.code_sha256 != code_digest(step):
-        warnings.append(f"the code of {step.spec.name} changed but its version is still {step.spec.version}: {found.ref} is "
-                        "reused; raise the version if results differ")
+        warnings.append(f"the code of {step.spec.name} changed but its version is still {step.spec.version}: "
+                        f"{found.ref} is reused; raise the version if results differ")
     if step.kind is Kind.PUBLISH:
         return Status(step.name, "run", reason="publishing checks its destination every time", warnings=warnings)
     return Status(step.name, "reuse", found, warnings=warnings)

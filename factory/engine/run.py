@@ -32,6 +32,7 @@ from factory.engine.prepare import Prepared, prepare, work_key
 from factory.engine.progress import Progress, Silent, Size
 from factory.engine.resolve import find_version
 from warehouse import Warehouse, layout
+from warehouse.catalog import refresh
 from warehouse.errors import WarehouseError
 from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, now
 
@@ -84,6 +85,9 @@ class Driver:
             self.warehouse.end_run(RunEnd(run_id=self.report.run_id, status=self.report.status, ended_at=now(),
                                           steps=self.report.steps, error=failure))
             self.progress.close()
+            self.warehouse.store.clear_scratch()
+        with contextlib.suppress(OSError, WarehouseError):  # derived: who asks through us brings it up to date anyway
+            refresh(self.warehouse)  # but plain DuckDB reads the file as it lies
             self.warehouse.store.clear_scratch()
         return self.report
 
@@ -202,7 +206,8 @@ class Driver:
             first = errors[0]
             if isinstance(first, FactoryError | WarehouseError):
                 raise first
-            raise ShardFailed(f"{len(errors)} of {len(tasks)} tasks crashed: {type(first).__name__}: {first}") from first
+            raise ShardFailed(
+                f"{len(errors)} of {len(tasks)} tasks crashed: {type(first).__name__}: {first}") from first
         return ended == len(tasks)
 
     def _forget(self, prepared: Prepared, records: list[ShardRecord]) -> None:

@@ -9,8 +9,8 @@ REJECTIONS: dict[str, pl.DataType] = {
     "reason": pl.String(), "score": pl.Float64(), "threshold": pl.Float64(), "kept_row_id": pl.Int64(),
     "primary": pl.Boolean(),
 }
-"""A row (or one slot of it) that a rule refused. Every failing rule is listed; `primary` marks the first in order, the one
-that is counted. `kept_row_id` is the twin that stayed."""
+"""A row (or one slot of it) that a rule refused. Every failing rule is listed; `primary` marks the first in order, the
+one that is counted. `kept_row_id` is the twin that stayed."""
 
 FAILURES: dict[str, pl.DataType] = {
     "row_id": pl.Int64(), "slot": pl.Int32(), "step": pl.String(), "error_type": pl.String(), "message": pl.String(),

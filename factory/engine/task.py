@@ -158,12 +158,14 @@ def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFram
     if not counts.balanced:
         raise ConservationError(
             f"step {call.step}, shard {shard}: {counts.owed} slots went in but {counts.kept} kept + {counts.rejected} "
-            f"rejected + {counts.failed} failed came out. The op {call.op} lost or invented rows; nothing was committed.")
+            f"rejected + {counts.failed} failed came out. The op {call.op} lost or invented rows; "
+            "nothing was committed.")
     store = call.warehouse.store
-    parts = {name: write_part(store, frame, of=of) for name, frame in tables.items() if frame.height or name in KEEP_EMPTY}
-    record = ShardRecord(shard=str(shard), tables=parts, counts=counts, content_hash=str(content), usage=usage or Usage(),
-                         run_id=call.run_id, worker=f"{socket.gethostname()}:{os.getpid()}", finished_at=now(),
-                         counters=counters or {}, facts=facts or {})
+    parts = {name: write_part(store, frame, of=of) for name, frame in tables.items()
+             if frame.height or name in KEEP_EMPTY}
+    record = ShardRecord(shard=str(shard), tables=parts, counts=counts, content_hash=str(content),
+                         usage=usage or Usage(), run_id=call.run_id, worker=f"{socket.gethostname()}:{os.getpid()}",
+                         finished_at=now(), counters=counters or {}, facts=facts or {})
     path = layout.work_shard(key or call.work_key, shard)
     if store.put_if_absent(path, record.to_json()):
         return record

@@ -1,7 +1,7 @@
 """From a recipe as written to a flat list of ordinary steps: rounds are unrolled, composite ops expanded.
 
-Both happen at plan time, before anything is validated, so the rest of the engine knows neither. Round k's steps are called
-`r<k>.<step>`; the number of rounds is in no fingerprint, because no step holds it.
+Both happen at plan time, before anything is validated, so the rest of the engine knows neither. Round k's steps are
+called `r<k>.<step>`; the number of rounds is in no fingerprint, because no step holds it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who writes text: requests in, completions out as they finish.
 
 A backend pulls requests from an iterator when it has room and yields completions in whatever order they finish, so one
-backend serves many shards and no shard border is a barrier. A backend never sees row ids; the sampling seed of a request
-derives from its answer key, so a restarted engine does not repeat or change samples.
+backend serves many shards and no shard border is a barrier. A backend never sees row ids; the sampling seed of a
+request derives from its answer key, so a restarted engine does not repeat or change samples.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Decoding settings. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1.0 are off; `max_tokens` counts new tokens."""
+    """Decoding settings. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1.0 are off;
+    `max_tokens` counts new tokens."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -25,8 +26,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer wanted. `key` is the answer key (hex of 32 bytes); `messages` or `prompt` is set; `prefill` is put before
-    the answer and is not part of the completion's text. `row` holds columns for the replay backend only."""
+    """One answer wanted. `key` is the answer key (hex of 32 bytes); `messages` or `prompt` is set; `prefill` is put
+    before the answer and is not part of the completion's text. `row` holds columns for the replay backend only."""
 
     key: str
     seed: int
@@ -56,6 +57,10 @@ class Backend(Protocol):
 
     def generate(self, requests: Iterator[Request]) -> Iterator[Completion]:
         """Answer every request once. Pulls lazily; yields each completion as soon as it is finished."""
+        ...
+
+    def stop(self) -> None:
+        """Finish what has been begun and answer nothing more; `generate` then ends early."""
         ...
 
     def close(self) -> None:

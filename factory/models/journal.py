@@ -1,8 +1,9 @@
 """The journal: every finished answer is on disk before it counts.
 
-Each writer appends to its own segment, one JSON object a line, so no two processes share a file. A line is written with a
-single write (it survives kill -9) and the segment is fsynced at most once a second (it survives a power cut but for that
-second). Reading splits on "\\n" only, since model text may hold any other line separator, and leaves out a torn last line.
+Each writer appends to its own segment, one JSON object a line, so no two processes share a file. A line is written with
+a single write (it survives kill -9) and the segment is fsynced at most once a second (it survives a power cut but for
+that second). Reading splits on "\\n" only, since model text may hold any other line separator, and leaves out a torn
+last line.
 """
 
 from __future__ import annotations

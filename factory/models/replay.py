@@ -86,6 +86,9 @@ class ReplayBackend:
             found = refuse_empty(request) or self._answer(request)
             yield found if isinstance(found, Completion) else _finish(request, *found)
 
+    def stop(self) -> None:
+        """Nothing waits here: answers end with the requests."""
+
     def close(self) -> None:
         """Close the log."""
         if self._log is not None:

@@ -24,8 +24,8 @@ def publish_version(warehouse: Warehouse, ref: str, to: str, config: str = "defa
         raise UsageError(f"--to {to}: write dir:PATH")
     dataset = warehouse.dataset(ref)
     if dataset.kind not in ("rows", "selection"):
-        raise DataError(f"{dataset.ref} is a {dataset.kind} version and has no rows of its own: publish the dataset it is "
-                        "about, or a selection of it")
+        raise DataError(f"{dataset.ref} is a {dataset.kind} version and has no rows of its own: publish the dataset it "
+                        "is about, or a selection of it")
     manifest = dataset.manifest
     above = _ancestors(warehouse, manifest)
     text = next((start.recipe_text for start, _, _ in warehouse.runs() if start.run_id == manifest.run_id), "")

@@ -1,4 +1,5 @@
-"""The dataset card: what the data is and how it was made, from the manifest of the version and the funnel that led to it."""
+"""The dataset card: what the data is and how it was made, from the manifest of the version
+and the funnel that led to it."""
 
 from __future__ import annotations
 
@@ -36,9 +37,10 @@ def write_card(frame: pl.DataFrame, config: str, source: str, facts: dict[str, A
             "| step | in | kept | rejected | failed | reasons |", "|---|---|---|---|---|---|"]
     for row in facts.get("funnel") or []:
         reasons = ", ".join(f"{name} {count}" for name, count in list(row["reasons"].items())[:6])
-        body.append(f"| {row['step']} | {row['owed']} | {row['kept']} | {row['rejected']} | {row['failed']} | {reasons} |")
+        body.append(f"| {row['step']} | {row['owed']} | {row['kept']} | {row['rejected']} | {row['failed']} "
+                    f"| {reasons} |")
     body += ["", f"Columns: {', '.join(frame.columns)}. `row_id` identifies a row in the warehouse it came from.",
              f"Content hash of the version: `{facts['content_hash']}`.", "",
-             "```python", "from datasets import load_dataset", 'rows = load_dataset("path/to/this/folder", split="train")',
-             "```", ""]
+             "```python", "from datasets import load_dataset",
+             'rows = load_dataset("path/to/this/folder", split="train")', "```", ""]
     return "\n".join([*front, *body])

@@ -28,8 +28,8 @@ MARK = ".dataset-factory.json"
 
 class FolderParams(Params):
     """`to` is the destination, from the folder where the command is run. `config` names the Hub configuration;
-    `columns` limits and orders what is published (None: all but internal ones); `messages` adds an SFT `messages` column
-    made of `prompt` and `response`; fewer than `min_rows` rows fail the step."""
+    `columns` limits and orders what is published (None: all but internal ones); `messages` adds an SFT `messages`
+    column made of `prompt` and `response`; fewer than `min_rows` rows fail the step."""
 
     to: str
     config: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]+$")
@@ -56,8 +56,9 @@ def publish_folder(job: Job, params: FolderParams, ctx: OpContext) -> dict[str, 
     _check_target(target)
     frame = _arrange(rows.collect(), params)
     if frame.height < params.min_rows:
-        raise GateNotMet(f"{job.refs[name]} has {frame.height} rows and at least {params.min_rows} were wanted: nothing was "
-                         "published. `factory why` on a sample tells what was rejected; sample more or loosen `where`.")
+        raise GateNotMet(f"{job.refs[name]} has {frame.height} rows and at least {params.min_rows} were wanted: "
+                         "nothing was published. `factory why` on a sample tells what was rejected; sample more or "
+                         "loosen `where`.")
     staged = job.workdir / "folder"
     _write_parquet(frame, staged / "data" / params.config, params.shard_rows)
     (staged / "README.md").write_text(write_card(frame, params.config, job.refs[name], job.facts), encoding="utf-8")

@@ -1,8 +1,8 @@
 """select.rejection: keep rows that pass every rule, up to k for each prompt.
 
-R1's rejection sampling (DeepSeek-R1, section 2.3.3) samples several answers to a prompt and keeps only correct ones. How
-many it keeps was not published. Which of several correct answers to keep hardly matters (Open R1 found the best of several
-no better than a random one), so the default draw is random, seeded, and depends on content alone.
+R1's rejection sampling (DeepSeek-R1, section 2.3.3) samples several answers to a prompt and keeps only correct ones.
+How many it keeps was not published. Which of several correct answers to keep hardly matters (Open R1 found the best of
+several no better than a random one), so the default draw is random, seeded, and depends on content alone.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from factory.engine.errors import DataError, MissingExtraError
+from factory.engine.gym import load_gym
 from factory.engine.op import Kind, Params, PlanContext, Record, SourcePlan, op
 from factory.sources.arithmetic import ArithmeticConfig, make_item
 from factory.sources.shape import did_you_mean
@@ -160,11 +161,7 @@ def _arithmetic(task: GymTask) -> ArithmeticConfig:
 
 
 def _known_tasks() -> dict[str, Any]:
-    try:
-        from reasoning_gym.factory import DATASETS
-    except ImportError:
-        raise MissingExtraError("reasoning_gym", "gym") from None
-    return dict(DATASETS)
+    return dict(load_gym().factory.DATASETS)
 
 
 def _gym_version() -> str:
@@ -177,10 +174,8 @@ def _gym_version() -> str:
 @lru_cache(maxsize=8)
 def _dataset(name: str, count: int, seed: int, config: str) -> Any:
     """The gym's dataset. Kept, since some tasks make all their items when they are created."""
-    import reasoning_gym
-
     try:
-        return reasoning_gym.create_dataset(name, size=count, seed=seed, **json.loads(config))
+        return load_gym().create_dataset(name, size=count, seed=seed, **json.loads(config))
     except Exception as error:  # asserts, TypeErrors and others, by task
         raise DataError(f"task {name!r}: its config {config} is refused by reasoning-gym: "
                         f"{str(error) or type(error).__name__}. Mend that field.") from None

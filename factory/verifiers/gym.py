@@ -36,6 +36,7 @@ import polars as pl
 from pydantic import Field
 
 from factory.engine.errors import DataError, MissingExtraError
+from factory.engine.gym import load_gym
 from factory.engine.op import Kind, OpContext, Params, op
 from factory.engine.text import ANSWER_OPEN, split_response
 from factory.verifiers.deadline import CallFailed, DeadlineExceeded, DeadlineWorker, WorkerCrashed
@@ -171,7 +172,7 @@ def _write_number(text: str) -> str:
 
 
 def _load() -> None:
-    import reasoning_gym  # noqa: F401
+    load_gym()
 
 
 def _decide(task: str, taken: str | None, item: dict[str, Any], threshold: float) -> Verdict:
@@ -217,14 +218,13 @@ def _as_tuples(value: Any) -> Any:
 @functools.cache
 def _scorer(task: str) -> tuple[Callable[..., float] | None, frozenset[str]]:
     """The scorer of a task, and by which functions it, or a method of its class, evaluates text as code."""
-    from reasoning_gym import get_score_answer_fn
-    from reasoning_gym.factory import DATASETS
-
-    if task not in DATASETS:
+    gym = load_gym()
+    known = gym.factory.DATASETS
+    if task not in known:
         return None, frozenset()
-    scorer: Callable[..., float] = get_score_answer_fn(task)
+    scorer: Callable[..., float] = gym.get_score_answer_fn(task)
     names: set[str] = set()
-    for cls in DATASETS[task][0].__mro__:
+    for cls in known[task][0].__mro__:
         for member in vars(cls).values():
             names.update(getattr(getattr(member, "__func__", member), "__code__", _decide.__code__).co_names)
     return scorer, frozenset(names & {"eval", "exec", *_SYMPY})

@@ -30,6 +30,9 @@ class Moody:
     def __init__(self, inner: Backend):
         self._inner = inner
 
+    def stop(self) -> None:
+        """Nothing waits here."""
+
     def generate(self, requests: Iterator[Request]) -> Iterator[Completion]:
         """What the replay backend answers, or an error."""
         for completion in self._inner.generate(requests):

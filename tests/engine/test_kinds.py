@@ -118,7 +118,7 @@ def test_scores_lie_beside_the_rows_and_failures_have_none(done: Any) -> None:
     assert counts(done, "size") == (8, 7, 0, 1)
     assert done.dataset("size").manifest.counts.reasons == {
         "passed": 5,
-        "empty": 1,
+        "undecided:empty": 1,
         "failed:explosion": 1,
         "too_long": 1,
     }

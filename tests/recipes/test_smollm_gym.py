@@ -1,4 +1,5 @@
-"""The main job, for real: a 135M language model answers problems, right answers are published, every row is accounted for."""
+"""The main job, for real: a 135M language model answers problems, right answers are published,
+every row is accounted for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Executors carry tasks; they know nothing of steps, plans or commits.
 
-`run(tasks)` yields an outcome per task as it ends. A crashed task is an outcome with an error, not an exception: the others
-go on. `stop()` asks for a drain: no new task starts, running ones finish what they can and return.
+`run(tasks)` yields an outcome per task as it ends. A crashed task is an outcome with an error, not an exception: the
+others go on. `stop()` asks for a drain: no new task starts, running ones finish what they can and return.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Tasks in worker processes on this machine.
 
-Workers are spawned (forking a process that holds threads of polars and torch deadlocks), live as long as the executor and
-die with the driver, however it dies: on Linux the kernel is asked to kill them (PR_SET_PDEATHSIG), elsewhere a closed pipe
-tells them. A worker that dies costs its task, not the run: the task's outcome is an error, a new worker takes the next.
+Workers are spawned (forking a process that holds threads of polars and torch deadlocks), live as long as the executor
+and die with the driver, however it dies: on Linux the kernel is asked to kill them (PR_SET_PDEATHSIG), elsewhere a
+closed pipe tells them. A worker that dies costs its task, not the run: the task's outcome is an error, a new worker
+takes the next.
 
-Nothing that processes share holds a lock: one that is killed while it holds a lock would stop all the others. The request
-to drain is therefore a byte of shared memory, which a signal handler may set too.
+Nothing that processes share holds a lock: one that is killed while it holds a lock would stop all the others. The
+request to drain is therefore a byte of shared memory, which a signal handler may set too.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def _work(pipe: Connection, stop: Any, parent: int) -> None:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM. A process started meanwhile begins with them blocked, so that a Ctrl-C cannot end it
-    before it has said that it ignores them."""
+    """Hold back SIGINT and SIGTERM. A process started meanwhile begins with them blocked, so that a Ctrl-C cannot end
+    it before it has said that it ignores them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -112,7 +113,8 @@ class LocalExecutor:
     """`workers` processes (default: the cores this process may use)."""
 
     def __init__(self, workers: int | None = None):
-        self.workers = workers or len(os.sched_getaffinity(0)) if sys.platform == "linux" else workers or os.cpu_count() or 1
+        self.workers = (workers or len(os.sched_getaffinity(0)) if sys.platform == "linux"
+                        else workers or os.cpu_count() or 1)
         self._context = mp.get_context("spawn")
         self._stop = self._context.RawValue(ctypes.c_bool, False)
         self._idle: list[_Worker] = []

@@ -74,8 +74,8 @@ def standing_rows(base: Dataset, input_ids: pl.Series, wanted: Mapping[str, int]
     rows = base.scan(inherit=False)
     names = rows.collect_schema().names()
     columns = ["row_id", *(name for name in ("finish_reason", "tokens_out") if name in names)]
-    edges = base.table("row_lineage").select(pl.col("child_row_id").alias("row_id"), pl.col("parent_row_id").alias("parent"),
-                                             "slot")
+    edges = base.table("row_lineage").select(pl.col("child_row_id").alias("row_id"),
+                                             pl.col("parent_row_id").alias("parent"), "slot")
     frame = rows.select(columns).join(edges, on="row_id").collect()
     frame = frame.filter(pl.col("parent").is_in(input_ids.implode()))
     if "n" in wanted:

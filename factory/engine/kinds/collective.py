@@ -1,7 +1,7 @@
 """GLOBAL steps: what only all rows together can say (near-duplicates, contamination), by partial, merge and decide.
 
-`partial` runs per input part and is keyed by it, so a later version pays only for its new parts. `merge` sees all partials
-and gives small tables. `decide`, where an op has it, judges each input part against those tables, as a score.
+`partial` runs per input part and is keyed by it, so a later version pays only for its new parts. `merge` sees all
+partials and gives small tables. `decide`, where an op has it, judges each input part against those tables, as a score.
 """
 
 from __future__ import annotations

@@ -36,11 +36,11 @@ def find_duplicates(rows: pl.DataFrame, nodes: pl.DataFrame, pairs: pl.DataFrame
             for node in (left, right):
                 strongest[node] = max(strongest.get(node, 0.0), jaccard)
     roots = {node: _root(parent, node) for node in alive}
-    identical = 1.0 > threshold if strict else threshold <= 1.0
+    identical = threshold < 1.0 if strict else threshold <= 1.0
     if not identical:
         return _nothing()
-    ranked = rank_rows(placed.with_columns(pl.col("node").replace_strict(roots, return_dtype=pl.Int64).alias("_component")),
-                       prefer, seed)
+    component = pl.col("node").replace_strict(roots, return_dtype=pl.Int64).alias("_component")
+    ranked = rank_rows(placed.with_columns(component), prefer, seed)
     first = pl.col("row_id").first().over("_component")
     gone = ranked.with_columns(kept_row_id=first, _node_of_kept=pl.col("node").first().over("_component")).filter(
         pl.col("row_id") != pl.col("kept_row_id"))
@@ -52,7 +52,8 @@ def find_duplicates(rows: pl.DataFrame, nodes: pl.DataFrame, pairs: pl.DataFrame
 
 
 def _nothing() -> pl.DataFrame:
-    return pl.DataFrame(schema={"row_id": pl.Int64, "kept_row_id": pl.Int64, "score": pl.Float64, "threshold": pl.Float64})
+    return pl.DataFrame(schema={"row_id": pl.Int64, "kept_row_id": pl.Int64, "score": pl.Float64,
+                                "threshold": pl.Float64})
 
 
 def _root(parent: dict[int, int], node: int) -> int:

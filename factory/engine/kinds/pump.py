@@ -1,8 +1,9 @@
 """The pump: steps that ask a model.
 
-Requests of many shards flow into one backend, which takes them as it has room; completions come back in any order, go into
-the journal, and finish their shard when it has them all. So no shard border is a barrier, and a kill loses only what was
-in flight. Answers found by answer key, in journals or in committed parts of the family, are never asked for again.
+Requests of many shards flow into one backend, which takes them as it has room; completions come back in any order, go
+into the journal, and finish their shard when it has them all. So no shard border is a barrier, and a kill loses only
+what was in flight. Answers found by answer key, in journals or in committed parts of the family, are never asked for
+again.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ class Pump:
                 if completion.error is None and completion.rejected is None:
                     self.journal.append(completion, self.limits[completion.key])
                 self._arrived(completion)
+                if self.stopping():
+                    backend.stop()
         finally:
             backend.close()
 
@@ -138,7 +141,8 @@ class Pump:
 
     def _columns(self) -> list[str]:
         named = getattr(self.op, "columns", None)
-        own = named(self.call.op_params, self.context) if named is not None else self.call.spec.columns(self.call.op_params)
+        own = (named(self.call.op_params, self.context) if named is not None
+               else self.call.spec.columns(self.call.op_params))
         extra = rule_columns(self.call.model)
         available = self.call.input().all_columns
         return list(dict.fromkeys([*own, *(name for name in extra if name in available)]))
@@ -190,8 +194,9 @@ class Pump:
         asks = [opened.asks[index] for index in good]
         made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, self.context)
         if made.height != len(asks):
-            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} answers; "
-                                    "it returns one for each, in order. Nothing was committed; the answers are kept.")
+            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} "
+                                    "answers; it returns one for each, in order. Nothing was committed; "
+                                    "the answers are kept.")
         columns = {"_parent": pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
                    "_slot": pl.Series([ask.slot for ask in asks], dtype=pl.Int32),
                    "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}

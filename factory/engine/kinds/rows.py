@@ -72,7 +72,8 @@ def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.Dat
     if "answer_key" in kept.columns:
         columns.append(kept["answer_key"])
     rows = pl.DataFrame([*columns, *content.get_columns()])
-    lineage = conform(pl.DataFrame({"child_row_id": row_ids, "parent_row_id": kept["_parent_id"], "slot": kept["_slot"]})
+    lineage = conform(pl.DataFrame({"child_row_id": row_ids, "parent_row_id": kept["_parent_id"],
+                                    "slot": kept["_slot"]})
                       .with_columns(role=pl.lit(role), op=pl.lit(call.op)), LINEAGE)
     counts = Counts(owed=made.height, kept=kept.height, rejected=rejections.height, failed=failures.height,
                     reasons=reasons_of(rejections, failures))
@@ -125,8 +126,8 @@ def run_merge(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
     for _, group in rows.sort("row_key").group_by(by, maintain_order=True):
         result = call.spec.func(group.sort("row_key"), params, context)
         if result.height != 1:
-            raise ConservationError(f"step {call.step}: {call.op} returned {result.height} rows for one group; a MERGE op "
-                                    "returns exactly one. Nothing was committed.")
+            raise ConservationError(f"step {call.step}: {call.op} returned {result.height} rows for one group; a MERGE "
+                                    "op returns exactly one. Nothing was committed.")
         made.append(result)
         edges.append(group["row_id"].to_list())
         parent_keys.append(b"".join(sorted(group["row_key"].to_list())))

@@ -1,7 +1,7 @@
 """SCORE steps: measurements beside the rows, one narrow row for each, nothing dropped.
 
-Work is keyed by the op's identity and the input part, not by the step: a later version of the input that shares parts with
-this one (a new wave, more samples) is scored only where it is new, and other recipes find the same scores.
+Work is keyed by the op's identity and the input part, not by the step: a later version of the input that shares parts
+with this one (a new wave, more samples) is scored only where it is new, and other recipes find the same scores.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SELECT steps: `where` is applied in order, then the op chooses among what passed. No text is read or written.
 
-Every rule that a row fails is stored; the first in order is the primary reason and the one that is counted. A dedup rule
-compares only rows that passed the rules before it, so a wrong twin never ousts a right one.
+Every rule that a row fails is stored; the first in order is the primary reason and the one that is counted. A dedup
+rule compares only rows that passed the rules before it, so a wrong twin never ousts a right one.
 """
 
 from __future__ import annotations
@@ -38,10 +38,7 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     passed = rows
     for rule in call.rules:
         scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
-        if scored.kind == "tables":
-            refused = _by_dedup(call, rule, scored, passed)
-        else:
-            refused = _by_scores(rule, scored, rows)
+        refused = _by_dedup(call, rule, scored, passed) if scored.kind == "tables" else _by_scores(rule, scored, rows)
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
     choice: Selection = call.spec.func(passed, call.op_params, context)
@@ -101,7 +98,8 @@ def _by_condition(rule: Rule, condition: Condition, joined: pl.DataFrame) -> pl.
         "row_id", (pl.lit(f"{rule.step}.") + code).alias("reason_code"),
         pl.format("{} is {}, wanted {}", pl.lit(condition.column), value.cast(pl.String).fill_null("unknown"),
                   pl.lit(f"{condition.operator} {condition.value}")).alias("reason"),
-        _number(joined, condition.column).alias("score"), pl.lit(_float(condition.value), pl.Float64).alias("threshold"))
+        _number(joined, condition.column).alias("score"),
+        pl.lit(_float(condition.value), pl.Float64).alias("threshold"))
 
 
 def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
@@ -109,7 +107,8 @@ def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
     fails = joined.filter(~passed) if rule.keep_undecided else joined.filter(passed.is_null() | ~passed)
     code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).otherwise(
         pl.coalesce("reason_code", pl.when(passed.is_null()).then(pl.lit("undecided")).otherwise(pl.lit("refused"))))
-    reason = pl.when(~pl.col("_known")).then(pl.lit("the step failed on this row; see failures")).otherwise(pl.col("reason"))
+    reason = pl.when(~pl.col("_known")).then(pl.lit("the step failed on this row; see failures")).otherwise(
+        pl.col("reason"))
     return fails.select("row_id", (pl.lit(f"{rule.step}.") + code).alias("reason_code"), reason.alias("reason"),
                         pl.col("score"), pl.lit(None, pl.Float64).alias("threshold"))
 

@@ -1,8 +1,8 @@
 """SOURCE steps: records become rows with ids, keys and provenance.
 
-A source version may extend an earlier one of its family (a file was added, a line appended): rows whose content is there
-already keep their ids and only new content is written. Then the splits are read in order by one worker, because which of
-several equal rows stands depends on how many came before.
+A source version may extend an earlier one of its family (a file was added, a line appended): rows whose content is
+there already keep their ids and only new content is written. Then the splits are read in order by one worker, because
+which of several equal rows stands depends on how many came before.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _read_split(call: StepCall, number: int, split: dict[str, Any], standing: _S
     ids = dict(zip((id(record) for record in records), range(start, start + len(records)), strict=True))
     new = [index for index, row_id in enumerate(stands) if row_id is None]
     rows = pl.DataFrame({"row_id": pl.Series([ids[id(good[i])] for i in new], dtype=pl.Int64),
-                         "row_key": pl.Series([keys[i] for i in new], dtype=pl.Binary)}).hstack(frame[new].get_columns())
+                         "row_key": pl.Series([keys[i] for i in new], dtype=pl.Binary)}
+                        ).hstack(frame[new].get_columns())
     tables = {"rows": rows, "provenance": _provenance((ids[id(good[i])], good[i]) for i in new),
               "standing": pl.DataFrame({"row_id": pl.Series([r for r in stands if r is not None], dtype=pl.Int64)}),
               **_refused(call, records, ids)}
