@@ -111,7 +111,7 @@ def test_wrong_arithmetic_configs(config: dict[str, Any], count: int, needles: l
 
 
 def test_a_gym_task_without_the_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(MissingExtraError, match="gym"):
         run([{"task": "gsm_symbolic", "count": 1}])
 
