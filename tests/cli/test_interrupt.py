@@ -36,7 +36,7 @@ def wait_for(folder: Path, pattern: str) -> None:
 
 def test_first_drains(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = start(0.2)
-    wait_for(tmp_path, "warehouse-data/work/*/journal/*.jsonl")
+    wait_for(tmp_path / "warehouse-data", "work/*/journal/*.jsonl")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -50,7 +50,7 @@ def test_first_drains(start: Callable[..., subprocess.Popen[str]], tmp_path: Pat
 
 def test_second_ends_at_once(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = start(3600)
-    wait_for(tmp_path, "warehouse-data/work/*/plan.json")
+    wait_for(tmp_path / "warehouse-data", "work/*/plan.json")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
