@@ -72,6 +72,13 @@ def run(recipe: str | Path, *, warehouse: str | Path = DEFAULT_ROOT, vars: Mappi
         that fails is in the report; only a wrong recipe raises.
     """
     planned = plan(recipe, warehouse=warehouse, vars=vars, overrides=overrides, limit=limit, until=until)
+    return execute(planned, warehouse=warehouse, executor=executor, workers=workers, retry_failed=retry_failed,
+                   progress=progress)
+
+
+def execute(planned: Planned, *, warehouse: str | Path = DEFAULT_ROOT, executor: str = "local",
+            workers: int | None = None, retry_failed: bool = False, progress: Progress | None = None) -> RunReport:
+    """Run what `plan` planned, without reading recipe, sources and models again. Otherwise as `run`."""
     opened = planned.warehouse or Warehouse(warehouse, create=True)
     runner = make_executor(executor, workers)
     try:

@@ -61,15 +61,15 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
     from factory.engine.progress import make_progress
     from factory.lines import complain
 
-    overrides, variables = terminal.parse_pairs(set_, "--set"), terminal.parse_pairs(vars, "--vars")
-    planned = api.plan(recipe, warehouse=warehouse, vars=variables, overrides=overrides, limit=limit, until=until)
+    planned = api.plan(recipe, warehouse=warehouse, vars=terminal.parse_pairs(vars, "--vars"),
+                       overrides=terminal.parse_pairs(set_, "--set"), limit=limit, until=until)
     for status in planned.statuses.values():
         for warning in status.warnings:
             complain(warning, "warning")
     try:
-        report = api.run(recipe, warehouse=warehouse, vars=variables, overrides=overrides, limit=limit, until=until,
-                         executor=executor, workers=workers, retry_failed=retry_failed,
-                         progress=make_progress(list(planned.plan.steps), quiet or json))
+        report = api.execute(planned, warehouse=warehouse, executor=executor, workers=workers,
+                             retry_failed=retry_failed,
+                             progress=make_progress(list(planned.plan.steps), quiet or json))
     except KeyboardInterrupt:  # the second Ctrl-C
         _fail("stopped at once; finished answers are kept, the same command goes on from here", 130)
     terminal.show_run(report, warehouse, json)

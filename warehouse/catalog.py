@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 STATE = f"{layout.CATALOG}/state.json"
 LOCK = f"{layout.CATALOG}/lock"
-LOST_AFTER_SECONDS = 120
 
 
 def refresh(warehouse: Warehouse) -> None:

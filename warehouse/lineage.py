@@ -46,10 +46,9 @@ def _creator(warehouse: Warehouse, row_id: int) -> Manifest:
         raise NotInWarehouse(f"no row {row_id} in {warehouse.root}: its namespace is unknown. Row ids stand in the "
                              "column `row_id` of every dataset")
     wanted = pl.Series([row_id])
-    holders = [found for found in warehouse.manifests() if found.kind == "rows" and any(
-        part.sha256 for part in overlapping(found.tables.get("rows", []), wanted))]
+    holders = [found for found in warehouse.manifests() if found.kind == "rows"]
     for found in sorted(holders, key=lambda m: (m.dataset == owner["dataset"], m.created_at), reverse=True):
-        for part in overlapping(found.tables["rows"], wanted):
+        for part in overlapping(found.tables.get("rows", []), wanted):
             if row_id in read_part(warehouse.store, part, ["row_id"])["row_id"]:
                 return found
     raise NotInWarehouse(f"row {row_id} belongs to {owner['dataset']}, where no committed version holds it: the run "

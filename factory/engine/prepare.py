@@ -8,7 +8,7 @@ without changing a single row.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -32,14 +32,15 @@ KINDS = "factory.engine.kinds"
 
 @dataclass(slots=True)
 class Prepared:
-    """A step ready to run: its call, the frozen plan, and stages of tasks
-    (a stage starts when the one before is done)."""
+    """A step ready to run: its call, the frozen plan, and stages of tasks (a stage starts when the one before is done).
+    `groundwork` comes before all stages and leaves what they need; its records are no part of the step's result."""
 
     call: StepCall
     work: WorkPlan
     stages: list[list[Task]]
     inputs: list[Manifest]
     base: Manifest | None
+    groundwork: list[Task] = field(default_factory=list)
 
 
 def work_key(step: Step, inputs: list[Manifest], retried: Manifest | None) -> str:
@@ -272,11 +273,11 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     module = f"{KINDS}.collective"
     merge = {"number": 0, "digests": [shard["digest"] for shard in shards],
              "rows": sum(int(str(s["rows"])) for s in shards)}
-    stages = [[Task(f"{module}:run_partial", call, shard, step.name) for shard in shards],
-              [Task(f"{module}:run_merge_partials", call, merge, step.name)]]
+    groundwork = [Task(f"{module}:run_partial", call, shard, step.name) for shard in shards]
+    stages = [[Task(f"{module}:run_merge_partials", call, merge, step.name)]]
     if step.spec.judges:
         stages.append([Task(f"{module}:run_decide", call, shard, step.name) for shard in shards])
-    return Prepared(call, work, stages, inputs, None)
+    return Prepared(call, work, stages, inputs, None, groundwork)
 
 
 def _prepare_one(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,

@@ -12,14 +12,13 @@ from typing import Any
 from factory.engine.errors import UsageError
 from factory.engine.executors.inline import InlineExecutor
 from factory.engine.facts import model_of
-from factory.engine.identity import AnswerKeys, seed_of
-from factory.engine.kinds.pump import rendered, replay_row, rule_columns
+from factory.engine.identity import AnswerKeys
+from factory.engine.kinds.pump import make_request, rendered, replay_row, rule_columns
 from factory.engine.op import Ask, OpContext
 from factory.engine.plan import Plan, Step, make_plan
 from factory.engine.reading import input_shards, read_rows
 from factory.engine.recipe import LoadedRecipe
 from factory.engine.run import Driver
-from factory.models.base import Request, Sampling
 from factory.models.open import open_backend
 from warehouse import Warehouse
 
@@ -64,10 +63,8 @@ def _preview(step: Step, warehouse: Warehouse, inputs: list[Any], rows: int, *, 
     if ask:
         make = AnswerKeys(model.identity, step.seed)  # the run's own keys, so the preview shows the answers of the run
         keys = [make.key(rendered(item), batch["row_key"][item.row], 0, item.slot) for item in asks]
-        requests = [Request(key=key, seed=seed_of(key), messages=item.messages, prompt=item.prompt,
-                            prefill=item.prefill,
-                            row=replay_row(model, batch, item, extra, getattr(step.params, "prompt", None)),
-                            sampling=Sampling(item.temperature, item.top_p, item.top_k, item.max_tokens, item.stop))
+        prompt = getattr(step.params, "prompt", None)
+        requests = [make_request(key, item, replay_row(model, batch, item, extra, prompt))
                     for key, item in zip(keys, asks, strict=True)]
         backend = open_backend(model, step.runtime.backend)
         try:

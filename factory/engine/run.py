@@ -182,9 +182,10 @@ class Driver:
     def _execute(self, step: Step, prepared: Prepared) -> list[ShardRecord] | None:
         """Run all stages. Returns shard records in shard order, or None when a drain left some undone."""
         self.progress.step_started(step.name, step.spec.name, _size(step, prepared))
+        if not self._run_stage(prepared.groundwork, []):
+            return None
         records: list[ShardRecord] = []
         for stage in prepared.stages:
-            records = [] if stage is not prepared.stages[-1] or len(prepared.stages) < 3 else records
             if not self._run_stage(stage, records):
                 return None
         return _complete(step, prepared, records)
@@ -270,7 +271,7 @@ class Driver:
 
 def _size(step: Step, prepared: Prepared) -> Size:
     """What the progress bar counts: answers that are owed, or shards."""
-    shards = max(1, sum(len(stage) for stage in prepared.stages))
+    shards = max(1, sum(len(stage) for stage in [prepared.groundwork, *prepared.stages]))
     if not step.spec.asks_model:
         return Size(shards, "shards", shards)
     standing = prepared.work.standing.rows if prepared.work.standing is not None else 0

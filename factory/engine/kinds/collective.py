@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 
 from factory.engine.kinds.rows import shard_input
-from factory.engine.kinds.score import score_outcomes, verdicts_of
+from factory.engine.kinds.score import finish_scores, score_outcomes
 from factory.engine.reading import read_rows
 from factory.engine.schemas import NODES, PAIRS
-from factory.engine.task import Clock, Event, StepCall, conform, finish_shard, finished_shard
-from warehouse.content import EMPTY, hash_frame, hash_rows
+from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
+from warehouse.content import EMPTY, hash_rows
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
 
@@ -99,15 +99,6 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     batch = read_rows(call.input(), part, call.spec.columns(call.op_params))
     judged = call.spec.func().decide(batch, tables, call.op_params, context)
     kept, failures = score_outcomes(call, batch, judged)
-    columns = [column for column in kept.columns if column not in ("row_id", "row_key")]
-    counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=verdicts_of(kept, failures))
-    record = finish_shard(call, name, {"scores": kept.drop("row_key"), "failures": failures}, counts,
-                          hash_frame(kept, columns=columns), usage=Usage(seconds=clock.seconds()), of=part.part.sha256)
+    record = finish_scores(call, part, kept, failures, clock, context.counters, name, call.work_key)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
-
-
-def dedup_tables(tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`nodes` and `pairs` of a dedup step, empty where a step found none."""
-    return (conform(tables.get("nodes", pl.DataFrame(schema=NODES)), NODES),
-            conform(tables.get("pairs", pl.DataFrame(schema=PAIRS)), PAIRS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -57,6 +58,8 @@ class Pump:
         assert call.model is not None
         self.call, self.shards, self.emit, self.stopping = call, shards, emit, stopping
         self.op = call.spec.func()
+        available = call.input().all_columns
+        self.told = [name for name in rule_columns(call.model) if name in available]
         self.context = call.context()
         self.keys = AnswerKeys(call.model.identity, call.seed)
         self.standing = standing_slots(call)
@@ -65,7 +68,6 @@ class Pump:
         self.known = KnownAnswers(call, folder)
         self.journal = JournalWriter(folder)
         self.records: list[ShardRecord] = []
-        self.open: dict[int, _OpenShard] = {}
         self.waiting: dict[str, list[_OpenShard]] = {}
         self.limits: dict[str, int] = {}
         self.faults: list[Exception] = []
@@ -79,7 +81,7 @@ class Pump:
         try:
             first = next(feed, None)
             if first is not None:
-                self._ask(_chain(first, feed))
+                self._ask(chain([first], feed))
         finally:
             self.journal.close()
         if self.faults:
@@ -135,21 +137,16 @@ class Pump:
         row_keys = batch["row_key"].to_list()
         keys = [self.keys.key(rendered(ask), row_keys[ask.row], self.occurrence.get(ids[ask.row], 0), ask.slot)
                 for ask in asks]
-        opened = _OpenShard(shard["number"], batch, asks, keys, clock)
-        self.open[opened.number] = opened
-        return opened
+        return _OpenShard(shard["number"], batch, asks, keys, clock)
 
     def _columns(self) -> list[str]:
         named = getattr(self.op, "columns", None)
         own = (named(self.call.op_params, self.context) if named is not None
                else self.call.spec.columns(self.call.op_params))
-        extra = rule_columns(self.call.model)
-        available = self.call.input().all_columns
-        return list(dict.fromkeys([*own, *(name for name in extra if name in available)]))
+        return list(dict.fromkeys([*own, *self.told]))
 
     def _missing(self, opened: _OpenShard) -> list[Request]:
-        requests = []
-        columns = [name for name in rule_columns(self.call.model) if name in opened.batch.columns]
+        requests, prompt = [], getattr(self.call.op_params, "prompt", None)
         for ask, key in zip(opened.asks, opened.keys, strict=True):
             if key in opened.answers:
                 continue
@@ -164,10 +161,8 @@ class Pump:
                 continue
             opened.requested += 1
             self.limits[key] = ask.max_tokens
-            row = replay_row(self.call.model, opened.batch, ask, columns, getattr(self.call.op_params, "prompt", None))
-            requests.append(Request(
-                key=key, seed=seed_of(key), messages=ask.messages, prompt=ask.prompt, prefill=ask.prefill, row=row,
-                sampling=Sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop)))
+            row = replay_row(self.call.model, opened.batch, ask, self.told, prompt)
+            requests.append(make_request(key, ask, row))
         return requests
 
     def _arrived(self, completion: Completion) -> None:
@@ -180,7 +175,6 @@ class Pump:
         self.emit({"tokens_in": completion.tokens_in, "tokens_out": completion.tokens_out, "answers": 1})
 
     def _finish(self, opened: _OpenShard) -> None:
-        del self.open[opened.number]
         self.journal.sync()
         try:
             self._write(opened)
@@ -190,7 +184,10 @@ class Pump:
     def _write(self, opened: _OpenShard) -> None:
         call = self.call
         answers = [opened.answers[key] for key in opened.keys]
-        good = [index for index, answer in enumerate(answers) if answer.error is None and answer.rejected is None]
+        good: list[int] = []
+        bad: list[int] = []
+        for index, answer in enumerate(answers):
+            (good if answer.error is None and answer.rejected is None else bad).append(index)
         asks = [opened.asks[index] for index in good]
         made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, self.context)
         if made.height != len(asks):
@@ -201,9 +198,8 @@ class Pump:
                    "_slot": pl.Series([ask.slot for ask in asks], dtype=pl.Int32),
                    "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}
         made = made.with_columns(**columns)
-        refused = [(opened.asks[i].row, opened.asks[i].slot, a.rejected, a.error) for i, a in enumerate(answers)
-                   if i not in set(good)] if len(good) < len(answers) else []
-        if refused:
+        if bad:
+            refused = [(opened.asks[i].row, opened.asks[i].slot, answers[i].rejected, answers[i].error) for i in bad]
             frame = pl.DataFrame(refused, orient="row", schema={
                 "_parent": pl.UInt32, "_slot": pl.Int32, "_rejected": pl.String, "_failed": pl.String})
             made = pl.concat([made, frame], how="diagonal_relaxed")
@@ -244,9 +240,10 @@ def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event
     return Pump(call, shards, emit, stopping).run()
 
 
-def _chain(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
-    yield first
-    yield from rest
+def make_request(key: str, ask: Ask, row: dict[str, Any]) -> Request:
+    """A question as a backend gets it; its seed derives from the answer key."""
+    return Request(key=key, seed=seed_of(key), messages=ask.messages, prompt=ask.prompt, prefill=ask.prefill, row=row,
+                   sampling=Sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop))
 
 
 def rendered(ask: Ask) -> dict[str, Any]:

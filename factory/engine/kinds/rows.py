@@ -38,18 +38,15 @@ def standing_slots(call: StepCall) -> set[tuple[int, int]]:
 
 def shard_input(call: StepCall, shard: dict[str, Any]) -> InputShard:
     """The input shard a frozen plan means, found by its digest."""
-    found = {s.digest: s for s in _shards(call.root, call.inputs[0], call)}
-    return found[shard["digest"]]
-
-
-_cache: dict[tuple[str, str], list[InputShard]] = {}
-
-
-def _shards(root: str, ref: str, call: StepCall) -> list[InputShard]:
-    if (root, ref) not in _cache:
+    key = call.root, call.inputs[0]
+    if key not in _cache:
         _cache.clear()
-        _cache[root, ref] = input_shards(call.input())
-    return _cache[root, ref]
+        _cache[key] = {found.digest: found for found in input_shards(call.input())}
+    return _cache[key][shard["digest"]]
+
+
+_cache: dict[tuple[str, str], dict[str, InputShard]] = {}
+"""The shards of the last input read in this process, by digest."""
 
 
 def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.DataFrame, clock: Clock, *,

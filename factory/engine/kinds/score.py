@@ -52,7 +52,7 @@ def run_score(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
         record = _narrow(call, part, whole, shard["marker"], clock)
     else:
         kept, failures, counters = _measure(call, part, clock)
-        record = _finish(call, part, kept, failures, clock, counters, shard["marker"])
+        record = finish_scores(call, part, kept, failures, clock, counters, shard["marker"], call.op_key)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
 
@@ -103,7 +103,7 @@ def _retry(call: StepCall, part: InputShard, shard: dict[str, Any], clock: Clock
     keys = read_rows(call.input(), part, [])
     old = read_part(store, previous.tables["scores"]).join(keys, on="row_id", maintain_order="left")
     both = pl.concat([old.select(kept.columns), kept]).sort("row_id")
-    return _finish(call, part, both, failures, clock, counters, shard["marker"])
+    return finish_scores(call, part, both, failures, clock, counters, shard["marker"], call.op_key)
 
 
 def conform_scores(call: StepCall, frame: pl.DataFrame) -> pl.DataFrame:
@@ -113,13 +113,14 @@ def conform_scores(call: StepCall, frame: pl.DataFrame) -> pl.DataFrame:
     return conform(frame, schema)
 
 
-def _finish(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.DataFrame, clock: Clock,
-            counters: dict[str, int], marker: str) -> ShardRecord:
+def finish_scores(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.DataFrame, clock: Clock,
+                  counters: dict[str, int], marker: str, key: str) -> ShardRecord:
+    """Write the scores of an input part as the record `marker` of the work `key`."""
     measured = [name for name in kept.columns if name not in ("row_id", "row_key")]
     content = hash_frame(kept, columns=measured)
     counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=verdicts_of(kept, failures))
     return finish_shard(call, marker, {"scores": kept.drop("row_key"), "failures": failures}, counts, content,
-                        usage=Usage(seconds=clock.seconds()), key=call.op_key, of=part.part.sha256, counters=counters)
+                        usage=Usage(seconds=clock.seconds()), key=key, of=part.part.sha256, counters=counters)
 
 
 def verdicts_of(kept: pl.DataFrame, failures: pl.DataFrame) -> dict[str, int]:
@@ -141,4 +142,4 @@ def _narrow(call: StepCall, part: InputShard, whole: ShardRecord, marker: str, c
     kept = read_part(store, whole.tables["scores"]).filter(wanted).join(keys, on="row_id", maintain_order="left")
     failures = (read_part(store, whole.tables["failures"]).filter(wanted) if "failures" in whole.tables
                 else pl.DataFrame(schema=FAILURES))
-    return _finish(call, part, kept, failures, clock, {}, marker)
+    return finish_scores(call, part, kept, failures, clock, {}, marker, call.op_key)

@@ -88,8 +88,6 @@ def _by_scores(rule: Rule, scored: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
 def _by_condition(rule: Rule, condition: Condition, joined: pl.DataFrame) -> pl.DataFrame:
     """Rows on which one comparison fails or, having no value to compare, says nothing."""
     value = pl.col(condition.column)
-    if joined.schema[condition.column].is_float():
-        joined = joined.with_columns(value.fill_nan(None))  # polars holds NaN to be greater than any number
     holds = _holds(condition)
     fails = joined.filter(~holds) if rule.keep_undecided else joined.filter(holds.is_null() | ~holds)
     code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).when(value.is_null()).then(

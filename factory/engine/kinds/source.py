@@ -70,7 +70,7 @@ def _read_split(call: StepCall, number: int, split: dict[str, Any], standing: _S
     records = list(call.spec.func().read(split, call.op_params))
     if len(records) > MAX_ROWS_PER_SHARD:
         raise DataError(f"step {call.step}: split {number} holds {len(records)} records; a source must split smaller")
-    schema = split_schema(call)
+    schema: dict[str, pl.DataType] = call.facts["schema"]  # as planned, the same for every split
     good = [record for record in records if record.values is not None]
     frame = pl.DataFrame({name: pl.Series(name, [r.values[name] for r in good], dtype=dtype)
                           for name, dtype in schema.items()})
@@ -91,12 +91,6 @@ def _read_split(call: StepCall, number: int, split: dict[str, Any], standing: _S
     counts = Counts(owed=len(records), kept=kept, rejected=rejected, failed=failed,
                     reasons=reasons_of(tables["rejections"], tables["failures"]))
     return finish_shard(call, number, tables, counts, hash_rows(keys), usage=Usage(seconds=clock.seconds()))
-
-
-def split_schema(call: StepCall) -> dict[str, pl.DataType]:
-    """The source's columns, as planned (sent along in the call's facts)."""
-    schema: dict[str, pl.DataType] = call.facts["schema"]
-    return schema
 
 
 def _provenance(rows: Iterable[tuple[int, Record]]) -> pl.DataFrame:
