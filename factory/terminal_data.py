@@ -145,6 +145,7 @@ def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
     at = m.created_at[:16].replace("T", " ")
     fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
             ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),
+            ("against", ", ".join(item.ref for item in m.inputs if item.role == "against")),
             ("where", "; ".join(m.facts.get("where") or [])),
             ("slots", f"{c.owed:,} in = {c.kept:,} kept + {c.rejected:,} rejected + {c.failed:,} failed"),
             ("reasons", counted(c.reasons, 20)),

@@ -1,6 +1,6 @@
 """The catalog: SQL views over the files. Derived, disposable, rebuilt whenever something new was committed.
 
-`refresh` writes small Parquet tables (versions, parts, inputs, runs, steps, checkpoints, namespaces) and
+`refresh` writes small Parquet tables (versions, parts, inputs, runs, steps, checkpoints, evaluations, namespaces) and
 `catalog/views.sql`, whose paths are relative: `cd <warehouse> && duckdb -init catalog/views.sql` reads a warehouse with
 no extension, and a copied one reads itself. Views name files explicitly; a glob would show what was never committed.
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 STATE = f"{layout.CATALOG}/state.json"
 LOCK = f"{layout.CATALOG}/lock"
+TABLES = 2
+"""Raised when the tables below or the views over them change: an older catalog is then made again."""
 
 
 def refresh(warehouse: Warehouse) -> None:
@@ -52,7 +54,7 @@ def _state(warehouse: Warehouse) -> str:
             if not key.startswith("checkpoints/files/")]
     keys += [key for key in store.keys("runs") if not key.endswith("heartbeat.json")]
     tags = [f"{key}={store.get(key).decode()}" for key in keys if key.startswith("refs/")]
-    return hashlib.sha256("\n".join(sorted([*keys, *tags])).encode()).hexdigest()
+    return hashlib.sha256("\n".join([str(TABLES), *sorted([*keys, *tags])]).encode()).hexdigest()
 
 
 def _tables(warehouse: Warehouse, manifests: list[Manifest]) -> dict[str, pl.DataFrame]:
@@ -63,20 +65,41 @@ def _tables(warehouse: Warehouse, manifests: list[Manifest]) -> dict[str, pl.Dat
     for name in warehouse.store.names("ids"):
         owner = json.loads(warehouse.store.get(f"ids/{name}"))
         owners.append((int(name[:8]), owner["dataset"], owner["step"], owner["op"]))
-    checkpoints = [(c.name, c.version, c.ref, c.base, c.dataset_ref, json.dumps(c.metrics), len(c.files), c.bytes,
-                    c.run_id, c.created_at) for c in warehouse.checkpoints()]
+    made_by = {m.facts["checkpoint"]: m.op for m in manifests if m.kind == "checkpoint"}
+    gates = {m.facts["by_checkpoint"]: m.facts for m in manifests if m.kind == "gate" and m.facts.get("by_checkpoint")}
+    checkpoints = [(c.name, c.version, c.ref, made_by.get(c.ref), c.base, c.dataset_ref, c.trained_on,
+                    json.dumps(c.metrics), gates.get(c.ref, {}).get("passed"), gates.get(c.ref, {}).get("reason"),
+                    len(c.files), c.bytes, c.run_id, c.created_at) for c in warehouse.checkpoints()]
     return {
         "datasets": _frame([_dataset_row(m) for m in manifests], _DATASETS),
         "dataset_parts": _frame(parts, _PARTS), "dataset_inputs": _frame(inputs, _INPUTS),
         "namespaces": _frame(owners, _NAMESPACES), "checkpoints": _frame(checkpoints, _CHECKPOINTS),
+        "evaluations": _frame(_evaluations(manifests), _EVALUATIONS),
         **_run_tables(warehouse)}
 
 
 def _dataset_row(m: Manifest) -> tuple[Any, ...]:
     return (m.ref, m.dataset, m.version, m.kind, m.op, m.op_version, m.recipe, m.step, m.run_id, m.fingerprint,
             m.content_hash, m.row_count, m.bytes, m.counts.owed, m.counts.kept, m.counts.rejected, m.counts.failed,
-            json.dumps(m.counts.reasons), m.usage.tokens_in, m.usage.tokens_out, m.facts.get("model"), m.partial,
-            m.parent_version, m.license, m.created_at)
+            json.dumps(m.counts.reasons), m.usage.tokens_in, m.usage.tokens_out, m.facts.get("model"),
+            m.facts.get("by_checkpoint"), m.facts.get("checkpoint"), m.partial, m.parent_version, m.license,
+            m.created_at)
+
+
+def _evaluations(manifests: list[Manifest]) -> list[tuple[Any, ...]]:
+    """One row for each figure of each report. `dataset_ref` is what was asked or read: the rows that a model answered,
+    where the report is about answers."""
+    by_ref = {m.ref: m for m in manifests}
+    found = []
+    for m in manifests:
+        if m.kind != "report":
+            continue
+        first = by_ref[m.inputs[0].ref] if m.inputs else None
+        read = first.inputs[0].ref if first is not None and first.facts.get("model") and first.inputs else (
+            first.ref if first is not None else None)
+        found += [(m.ref, m.recipe, m.step, m.facts.get("checkpoint"), read, name, float(value))
+                  for name, value in m.facts.get("metrics", {}).items()]
+    return found
 
 
 def _run_tables(warehouse: Warehouse) -> dict[str, pl.DataFrame]:
@@ -101,13 +124,16 @@ _S, _I, _B = pl.String, pl.Int64, pl.Boolean
 _DATASETS = {"ref": _S, "dataset": _S, "version": _I, "kind": _S, "op": _S, "op_version": _I, "recipe": _S, "step": _S,
              "run_id": _S, "step_fingerprint": _S, "content_hash": _S, "row_count": _I, "bytes": _I, "rows_in": _I,
              "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "reasons": _S, "tokens_in": _I, "tokens_out": _I,
-             "model": _S, "partial": _B, "parent_version": _I, "license": pl.List(_S), "created_at": _S}
+             "model": _S, "by_checkpoint": _S, "checkpoint": _S, "partial": _B, "parent_version": _I, "license": pl.List(_S), "created_at": _S}
 _PARTS = {"ref": _S, "table_name": _S, "part_no": _I, "path": _S, "sha256": _S, "rows": _I, "bytes": _I,
           "min_row_id": _I, "max_row_id": _I}
 _INPUTS = {"ref": _S, "input_ref": _S, "role": _S, "input_content_hash": _S, "step": _S}
 _NAMESPACES = {"namespace": _I, "dataset": _S, "step": _S, "op": _S}
-_CHECKPOINTS = {"name": _S, "version": _I, "ref": _S, "base": _S, "dataset_ref": _S, "metrics": _S, "files": _I,
-                "bytes": _I, "run_id": _S, "created_at": _S}
+_CHECKPOINTS = {"name": _S, "version": _I, "ref": _S, "op": _S, "base": _S, "dataset_ref": _S,
+                "dataset_refs": pl.List(_S), "metrics": _S, "passed": _B, "gate": _S, "files": _I, "bytes": _I,
+                "run_id": _S, "created_at": _S}
+_EVALUATIONS = {"ref": _S, "recipe": _S, "step": _S, "checkpoint": _S, "dataset_ref": _S, "metric": _S,
+                "value": pl.Float64}
 _RUNS = {"run_id": _S, "recipe": _S, "ended_as": _S, "started_at": _S, "ended_at": _S, "heartbeat": _S, "host": _S,
          "user": _S, "argv": pl.List(_S), "git_commit": _S, "seed": _I, "executor": _S, "error": _S}
 _STEPS = {"run_id": _S, "number": _I, "step": _S, "op": _S, "status": _S, "ref": _S, "step_fingerprint": _S,

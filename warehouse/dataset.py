@@ -36,8 +36,8 @@ def unpack_schema(packed: str) -> dict[str, pl.DataType]:
 class Dataset:
     """One immutable dataset version.
 
-    `kind` is `rows` (content), `selection`, `scores`, `tables` (dedup nodes and pairs), `receipt`, `checkpoint` or
-    `gate`.
+    `kind` is `rows` (content), `selection`, `scores`, `tables` (dedup nodes and pairs), `report`, `receipt`,
+    `checkpoint` or `gate`.
     """
 
     def __init__(self, store: LocalStore, manifest: Manifest, resolve: Callable[[str], Dataset]):

@@ -24,8 +24,8 @@ SHOWN_CHARS = 160
 
 @dataclass(slots=True)
 class Hop:
-    """One row on a trace. `model` wrote it, where a model did; `origin` is where a source row was found; `shown` holds
-    its own columns, long text cut."""
+    """One row on a trace. `model` wrote it, where a model did, which `checkpoint` repeats when it is one of this
+    warehouse; `origin` is where a source row was found; `shown` holds its own columns, long text cut."""
 
     depth: int
     row_id: int
@@ -34,6 +34,7 @@ class Hop:
     op: str
     role: str | None = None
     model: str | None = None
+    checkpoint: str | None = None
     run_id: str | None = None
     origin: str | None = None
     shown: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +82,8 @@ def _hop(warehouse: Warehouse, row_id: int, depth: int) -> Hop:
     own = [name for name in dataset.schema() if name not in ("row_id", "row_key", "answer_key")]
     row = dataset.lookup(ids, own).row(0, named=True)
     hop = Hop(depth, row_id, manifest.ref, manifest.step, manifest.op, model=manifest.facts.get("model"),
-              run_id=manifest.run_id, shown={name: _cut(row[name]) for name in own if row.get(name) is not None})
+              checkpoint=manifest.facts.get("by_checkpoint"), run_id=manifest.run_id,
+              shown={name: _cut(row[name]) for name in own if row.get(name) is not None})
     for part in overlapping(dataset.parts("provenance"), ids):
         match = read_part(warehouse.store, part).filter(pl.col("row_id") == row_id)
         for _, origin, line, native_id in match.iter_rows():

@@ -26,3 +26,19 @@ CREATE OR REPLACE MACRO why(id) AS TABLE
 CREATE OR REPLACE MACRO funnel(wanted) AS TABLE
   SELECT ref, rows_in, rows_kept, rows_rejected, rows_failed, reasons FROM datasets WHERE ref = wanted OR dataset = wanted
   ORDER BY version DESC LIMIT 1;
+-- behind(checkpoint): every dataset version and checkpoint that a checkpoint ('name@2', or the latest of 'name') descends
+-- from, nearest first, with the roles in which it took part: what only stands `against` gave no row to anything.
+CREATE OR REPLACE MACRO behind(wanted) AS TABLE
+  WITH RECURSIVE a(kind, ref, depth) AS (
+    SELECT 'checkpoint', (SELECT ref FROM checkpoints WHERE ref = wanted OR name = wanted ORDER BY version DESC LIMIT 1), 0
+    UNION
+    SELECT e.from_kind, e.from_ref, a.depth + 1 FROM version_lineage e JOIN a ON a.kind = e.kind AND a.ref = e.ref),
+  roles AS (SELECT from_kind, from_ref, list(DISTINCT role ORDER BY role) AS roles
+            FROM version_lineage e SEMI JOIN a ON a.kind = e.kind AND a.ref = e.ref GROUP BY ALL)
+  SELECT a.ref, CASE WHEN a.kind = 'checkpoint' THEN 'checkpoint' ELSE any_value(d.kind) END AS kind,
+         coalesce(any_value(c.op), any_value(d.op)) AS op, any_value(d.row_count) AS row_count, min(depth) AS depth,
+         any_value(roles) AS roles
+  FROM a JOIN roles ON from_kind = a.kind AND from_ref = a.ref
+         LEFT JOIN datasets d ON a.kind = 'dataset' AND d.ref = a.ref
+         LEFT JOIN checkpoints c ON a.kind = 'checkpoint' AND c.ref = a.ref
+  GROUP BY a.kind, a.ref ORDER BY depth, a.ref;

@@ -167,7 +167,8 @@ class Manifest(Record):
 
 
 class CheckpointRecord(Record):
-    """A committed model checkpoint: its files by sha256 and the dataset version that trained it."""
+    """A committed model checkpoint: its files by sha256 and the dataset versions that trained it (`dataset_ref` is the
+    first of `dataset_refs`)."""
 
     format: int = FORMAT
     name: str
@@ -175,6 +176,7 @@ class CheckpointRecord(Record):
     commit_id: str
     base: str | None
     dataset_ref: str | None
+    dataset_refs: list[str] = Field(default_factory=list)
     fingerprint: str
     files: dict[str, str]
     bytes: int
@@ -186,9 +188,14 @@ class CheckpointRecord(Record):
     def ref(self) -> str:
         return f"{self.name}@{self.version}"
 
+    @property
+    def trained_on(self) -> list[str]:
+        """The dataset versions that trained it, in order; records without `dataset_refs` name one."""
+        return self.dataset_refs or [ref for ref in (self.dataset_ref,) if ref is not None]
+
 
 class StepReport(Record):
-    """One step of a run, as it ended."""
+    """One step of a run, as it ended. `facts` are those of a step that makes no rows: checkpoint, metrics, verdict."""
 
     step: str
     op: str
@@ -202,6 +209,8 @@ class StepReport(Record):
     usage: Usage = Usage()
     seconds: float = 0.0
     error: str | None = None
+    kind: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunRecord(Record):

@@ -118,8 +118,8 @@ def dataset_sql(dataset: Dataset) -> str:
         weight = ", s.weight" if dataset.manifest.facts.get("weighted") else ""
         united = " UNION ALL BY NAME ".join(f"({_rows_sql(content)})" for content in dataset.contents)
         return f"SELECT r.*{weight} FROM ({united}) r JOIN ({chosen}) s ON s.row_id = r.row_id"
-    if dataset.kind == "scores":
-        return _read(dataset.parts("scores"))
+    if dataset.kind in ("scores", "report"):
+        return _read(dataset.parts("scores" if dataset.kind == "scores" else "report"))
     if dataset.kind == "tables" and dataset.parts("pairs"):
         return _read(dataset.parts("pairs"))
     return ""

@@ -26,7 +26,8 @@ class ExactParams(ScopeParams):
     normalise: Literal["none", "whitespace", "casefold"] = "none"
 
 
-def _normalise(text: str, how: str) -> str:
+def normalise_text(text: str, how: str) -> str:
+    """The form in which texts are compared; `how` as `ExactParams.normalise`."""
     if how == "none":
         return text
     text = " ".join(text.split())
@@ -50,7 +51,7 @@ class Exact:
             DataError: the column does not hold text.
         """
         rows, texts = take_texts(batch, params)
-        hashes = [xxhash.xxh3_128_digest(_normalise(text, params.normalise).encode()) for text in texts]
+        hashes = [xxhash.xxh3_128_digest(normalise_text(text, params.normalise).encode()) for text in texts]
         return rows.with_columns(pl.Series("hash", hashes, pl.Binary)).cast(_PARTIAL)
 
     @staticmethod

@@ -14,6 +14,7 @@ from factory.engine.plan import Plan, Step
 from factory.engine.prepare import Prepared, code_digest
 from factory.engine.schemas import FAILURES, LINEAGE, PROVENANCE, REJECTIONS, SELECTION
 from factory.engine.task import conform, reasons_of
+from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse
 from warehouse.content import EMPTY, ContentHash, hash_rows
 from warehouse.dataset import pack_schema
@@ -21,7 +22,7 @@ from warehouse.parts import read_part, write_part
 from warehouse.records import Counts, InputRef, Manifest, Part, ShardRecord, Usage
 
 KIND_OF = {Kind.SCORE: "scores", Kind.GLOBAL: "tables", Kind.SELECT: "selection", Kind.TRAIN: "checkpoint",
-           Kind.GATE: "gate", Kind.PUBLISH: "receipt"}
+           Kind.REPORT: "report", Kind.GATE: "gate", Kind.PUBLISH: "receipt"}
 
 
 def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared, records: Sequence[ShardRecord],
@@ -41,7 +42,7 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
     tables.pop("partial", None)
     _check_failures(step, warehouse, tables, counts)
     kind = "rows" if step.kind in CONTENT_KINDS else "scores" if step.spec.judges else KIND_OF[step.kind]
-    row_table = {"rows": "rows", "selection": "selection", "scores": "scores"}.get(kind)
+    row_table = {"rows": "rows", "selection": "selection", "scores": "scores", "report": "report"}.get(kind)
     rows = sum(part.rows for part in tables.get(row_table, [])) if row_table else counts.kept
     if "superseded" in tables:
         rows -= sum(part.rows for part in tables["superseded"])
@@ -57,12 +58,18 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
                          parts_digest=found.parts_digest, fingerprint=found.fingerprint)
                 for role, found in zip(roles, prepared.inputs, strict=True)],
         facts={"from_inputs": step.from_inputs, "inherits": step.kind in (Kind.MAP, Kind.EXPAND),
-               "model": step.model.name if step.model is not None else None,
+               "model": prepared.call.model.name if prepared.call.model is not None else None,
+               "by_checkpoint": _checkpoint(prepared.call.model),
                "where": [_rule_text(rule) for rule in step.rules],
                "counters": _counters(records),
                **{name: fact for record in records for name, fact in record.facts.items()}},
         code_sha256=code_digest(step))
     return warehouse.commit(draft)
+
+
+def _checkpoint(model: ResolvedModel | None) -> str | None:
+    """The checkpoint that wrote the rows, was trained on, or was judged, where the model is one."""
+    return model.name if model is not None and model.spec.checkpoint is not None else None
 
 
 def _rule_text(rule: Any) -> str:
@@ -79,14 +86,15 @@ def _counters(records: Sequence[ShardRecord]) -> dict[str, int]:
 
 
 def _roles(step: Step) -> list[str]:
-    roles = ["from"] * step.from_inputs + ["where"] * (len(step.inputs) - step.from_inputs)
-    if step.model_step is not None:
-        roles[-1] = "model"
-    return roles
+    against, model = len(step.decl.compared), int(step.model_step is not None)
+    rules = len(step.inputs) - step.from_inputs - against - model
+    return ["from"] * step.from_inputs + ["where"] * rules + ["against"] * against + ["model"] * model
 
 
 def _license(step: Step, prepared: Prepared) -> list[str]:
-    declared = {name for found in prepared.inputs for name in found.license}
+    """What the rows may be used under; rows that were only compared with leave nothing of theirs."""
+    declared = {name for role, found in zip(_roles(step), prepared.inputs, strict=True) if role != "against"
+                for name in found.license}
     if step.source is not None and step.source.license:
         declared.add(step.source.license)
     if step.model is not None and step.model.license:

@@ -61,6 +61,10 @@ class TooManyFailures(FactoryError):
     """More rows failed than `max_failed` allows."""
 
 
+class TrainerFailed(FactoryError):
+    """A trainer's process died or left no result; the message ends with the tail of its log."""
+
+
 class GateNotMet(FactoryError):
     """A gate or a quota said stop; later steps are skipped."""
 

@@ -14,10 +14,13 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
              a class that asks a model: requests(batch, params, ctx) -> list[Ask] and
              collect(batch, asks, completions, params, ctx) -> frame with one row per ask, in order
     MERGE    fn(batch, params, ctx) -> one-row frame for the rows of one group (`params.group_by` names its columns)
-    SELECT   fn(rows, params, ctx) -> Selection
+    SELECT   fn(rows, params, ctx) -> Selection; `_input` numbers the `from` dataset of a row, the first that has it
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
-             optionally decide(batch, tables, params, ctx) -> frame (as SCORE)
+             optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing).
+             With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
+             and `merge` see those columns, and `decide` judges the rows of `from`
     TRAIN    fn(job, params, ctx) -> TrainResult
+    REPORT   fn(job, params, ctx) -> Report (a small table and figures; inputs may be scores and other reports)
     GATE     fn(job, params, ctx) -> GateResult
     PUBLISH  fn(job, params, ctx) -> receipt (a JSON object)
 
@@ -54,6 +57,7 @@ class Kind(StrEnum):
     SELECT = "select"
     GLOBAL = "global"
     TRAIN = "train"
+    REPORT = "report"
     GATE = "gate"
     PUBLISH = "publish"
 
@@ -81,12 +85,21 @@ class NoParams(Params):
 @dataclass(slots=True)
 class OpContext:
     """What an op may know beside its rows: the step's name, its seed, what the op's `identity` hook
-    gave at plan time, and counters that land in the run report."""
+    gave at plan time, the refs of the `from` datasets (for messages of a select step), counters that land in the run
+    report, and, for steps that take minutes in one piece, a way to tell how far they are (`progress`) and to ask
+    whether the run wants to stop (`stopping`: raise `Interrupted`)."""
 
     step: str = "op"
     seed: int = 0
     identity: Any = None
     counters: dict[str, int] = field(default_factory=dict)
+    tell: Callable[[dict[str, Any]], None] = lambda _event: None
+    stopping: Callable[[], bool] = lambda: False
+    sources: tuple[str, ...] = ()
+
+    def progress(self, done: int, total: int, unit: str, said: str = "") -> None:
+        """Tell how far a long step is: `done` of `total` units (`steps`, `files`), and what it measured last."""
+        self.tell({"done": done, "total": total, "unit": unit, "said": said})
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of this step."""
@@ -102,12 +115,13 @@ class OpContext:
 @dataclass(frozen=True, slots=True)
 class PlanContext:
     """What planning may know: relative paths are taken from `base_dir` (the recipe's folder); `limit` truncates
-    sources; `seed` is the step's."""
+    sources; `seed` is the step's; `inputs` counts the datasets of `from`."""
 
     base_dir: Path
     limit: int | None = None
     seed: int = 0
     offline: bool = False
+    inputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +175,10 @@ class Selection:
 
 @dataclass(slots=True)
 class Job:
-    """What TRAIN, GATE and PUBLISH ops get: lazily scanned inputs by name, facts about them,
-    an empty folder to write in."""
+    """What TRAIN, REPORT, GATE and PUBLISH ops get: lazily scanned inputs by name, their refs, what is known of each
+    (`notes[name]`: kind, op, rows, model, checkpoint, metrics), facts of the plan around them, an empty folder to write
+    in, the model as it was found, and `runtime` (device, dtype, threads). `table(name, table)` is one stored table of
+    an input, such as the curves of a train step."""
 
     inputs: dict[str, pl.LazyFrame]
     refs: dict[str, str]
@@ -170,6 +186,19 @@ class Job:
     workdir: Path
     destination: Path | None = None
     model: Any = None
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runtime: Any = None
+    table: Callable[[str, str], pl.LazyFrame] = lambda _name, _table: pl.LazyFrame()
+
+
+@dataclass(slots=True)
+class Report:
+    """What a REPORT op finds: a small table (stored as `report`), figures by name, and the checkpoint they are about
+    (None: no model's). `table` must not hold row ids that the figures depend on: it is hashed as it stands."""
+
+    table: pl.DataFrame
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint: str | None = None
 
 
 @dataclass(slots=True)
@@ -218,6 +247,11 @@ class OpSpec:
     def judges(self) -> bool:
         """Whether it writes a score for each row: SCORE ops, and GLOBAL ops that decide."""
         return self.kind is Kind.SCORE or (self.kind is Kind.GLOBAL and hasattr(self.func, "decide"))
+
+    @property
+    def compares(self) -> bool:
+        """Whether it judges rows against those of other datasets: GLOBAL ops that name columns of `against`."""
+        return self.kind is Kind.GLOBAL and hasattr(self.func, "against")
 
     def source_text(self) -> str:
         """The op's module source, to warn when code changed under an unchanged version."""

@@ -30,7 +30,12 @@ def describe_ops() -> list[dict[str, Any]]:
 def _describe(spec: OpSpec) -> dict[str, Any]:
     template = _EXAMPLES.get(spec.kind, _PLAIN_EXAMPLE)
     return {**_common(spec.name, spec.func, spec.params), "kind": spec.kind.value, "version": spec.version,
-            "example": _example(template, spec.name, spec.params, ", model: policy" if spec.asks_model else "")}
+            "example": _example(template, spec.name, spec.params, _beside(spec))}
+
+
+def _beside(spec: OpSpec) -> str:
+    """The fields that an example needs beside `from` and `params`."""
+    return (", model: policy" if spec.asks_model else "") + (", against: held_out" if spec.compares else "")
 
 
 def _describe_composite(spec: CompositeSpec) -> dict[str, Any]:

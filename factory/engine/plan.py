@@ -35,7 +35,7 @@ from factory.engine.where import Rule, dedup_rule, misfit, parse_where
 from factory.models.spec import ModelSpec, ResolvedModel, resolve
 
 Settings = TypeVar("Settings", bound=BaseModel)
-MODEL_SOURCES = ("hub", "path", "package", "checkpoint", "served", "replay")
+MODEL_SOURCES = ("hub", "path", "package", "checkpoint", "config", "served", "replay")
 
 SEEDED = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE, Kind.SELECT, Kind.GLOBAL, Kind.TRAIN})
 """Kinds whose result may depend on the seed. Scores, gates and receipts do not, so a new seed leaves them alone."""
@@ -43,8 +43,8 @@ SEEDED = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE, Kind.SELECT,
 
 @dataclass(slots=True)
 class Step:
-    """A planned step. `inputs` are step names: first those of `from`, then scored steps of `where`, then the train step
-    that provides the model."""
+    """A planned step. `inputs` are step names: first those of `from`, then scored steps of `where`, then those of
+    `against`, then the train step that provides the model."""
 
     name: str
     spec: OpSpec
@@ -151,6 +151,7 @@ def _order(loaded: LoadedRecipe, flat: Mapping[str, FlatStep], until: str | None
 
 def _references(loaded: LoadedRecipe, step: FlatStep, flat: Mapping[str, FlatStep]) -> list[str]:
     named: list[tuple[str, tuple[str | int, ...]]] = [(source, ("from",)) for source in step.decl.sources]
+    named += [(reference, ("against",)) for reference in step.decl.compared]
     for index, entry in enumerate(step.decl.where or []):
         named += [(name, ("where", index)) for name in ([entry] if isinstance(entry, str) else entry)]
     for reference, field in named:
@@ -217,14 +218,17 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
     except OpError as error:
         raise loaded.error(str(error), *flat.at, "op") from None
     _check_shape(loaded, flat, spec, done)
+    _check_against(loaded, flat, spec, done)
     params = _validated(loaded, spec.params, decl.params, *flat.at, "params")
     runtime = _validated(loaded, StepRuntime, {**loaded.recipe.runtime, **decl.runtime}, *flat.at, "runtime")
     rules = _rules(loaded, flat, done)
-    context = PlanContext(loaded.base_dir, limit, loaded.recipe.seed if decl.seed is None else decl.seed)
+    context = PlanContext(loaded.base_dir, limit, loaded.recipe.seed if decl.seed is None else decl.seed,
+                          inputs=len(decl.sources))
     source, extra = _source_and_extra(loaded, flat, spec, params, context)
     model_step = decl.model if decl.model is not None and decl.model not in loaded.recipe.models else None
     resolved = models.get(decl.model) if decl.model is not None and model_step is None else None
-    inputs = [*decl.sources, *dict.fromkeys(rule.step for rule in rules if rule.step not in decl.sources)]
+    inputs = [*decl.sources, *dict.fromkeys(rule.step for rule in rules if rule.step not in decl.sources),
+              *decl.compared]
     if model_step is not None:
         inputs.append(model_step)
     seed = context.seed
@@ -298,12 +302,12 @@ def _check_shape(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mappi
         raise loaded.error(f"{decl.op} is a source and takes no `from`", *flat.at, "from")
     if spec.kind is not Kind.SOURCE and not count:
         raise loaded.error(f"{decl.op} needs an input: add `from: <step>`", *flat.at)
-    if count > 1 and spec.kind not in (Kind.SELECT, Kind.TRAIN, Kind.GATE, Kind.PUBLISH):
+    if count > 1 and spec.kind not in (Kind.SELECT, Kind.TRAIN, Kind.REPORT, Kind.GATE, Kind.PUBLISH):
         raise loaded.error(f"{decl.op} takes one input, got {count}: name one step; a select step can join several",
                            *flat.at, "from")
     if spec.asks_model and decl.model is None:
         raise loaded.error(f"{decl.op} asks a model: add `model: <name of models>`", *flat.at)
-    if decl.model is not None and not (spec.asks_model or spec.kind is Kind.TRAIN):
+    if decl.model is not None and not (spec.asks_model or spec.kind in (Kind.TRAIN, Kind.GATE)):
         raise loaded.error(f"{decl.op} asks no model: remove `model`", *flat.at, "model")
     if decl.where is not None and spec.kind is not Kind.SELECT:
         raise loaded.error(f"{decl.op} cannot choose rows: `where` belongs to a select step", *flat.at, "where")
@@ -311,9 +315,25 @@ def _check_shape(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mappi
         raise loaded.error(f"step {decl.model!r} makes no checkpoint: name a train step or an entry of `models`",
                            *flat.at, "model")
     for name in decl.sources:
-        if done[name].kind not in CONTENT_KINDS | {Kind.SELECT} and spec.kind not in (Kind.GATE, Kind.PUBLISH):
+        measures = done[name].kind not in CONTENT_KINDS | {Kind.SELECT}
+        if measures and spec.kind not in (Kind.REPORT, Kind.GATE, Kind.PUBLISH):
             raise loaded.error(f"{name!r} ({done[name].spec.name}) measures rows and holds none: name the step it "
                                f"measures, or choose with a select step", *flat.at, "from")
+
+
+def _check_against(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mapping[str, Step]) -> None:
+    """`against` is given to ops that compare, and names steps that hold rows other than the judged ones."""
+    decl, at = flat.decl, (*flat.at, "against")
+    if decl.against is not None and not spec.compares:
+        raise loaded.error(f"{decl.op} compares with nothing: remove `against`", *at)
+    if spec.compares and not decl.compared:
+        raise loaded.error(f"{decl.op} compares rows with others: add `against: <step>`", *flat.at)
+    for name in decl.compared:
+        if done[name].kind not in CONTENT_KINDS | {Kind.SELECT}:
+            raise loaded.error(f"{name!r} ({done[name].spec.name}) holds no rows to compare with: name a step that "
+                               "makes or chooses rows", *at)
+        if name in decl.sources:
+            raise loaded.error(f"{name!r} is in `from` too, and every row is like itself: name another step", *at)
 
 
 def content_root(done: Mapping[str, Step], name: str) -> set[str]:
@@ -377,11 +397,13 @@ def known_columns(done: Mapping[str, Step], name: str) -> set[str] | None:
 
 def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -> None:
     """An op that reads a column nobody writes is a mistake of the recipe, found before anything runs."""
-    for source in step.inputs[: step.from_inputs]:
+    read = [(source, step.spec.columns(step.params)) for source in step.inputs[: step.from_inputs]]
+    read += [(source, step.spec.func.against(step.params)) for source in step.decl.compared]
+    for source, columns in read:
         known = known_columns(done, source)
         if known is None:
             continue
-        for column in step.spec.columns(step.params):
+        for column in columns:
             if column not in known:
                 close = difflib.get_close_matches(column, known, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""

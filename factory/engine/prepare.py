@@ -62,7 +62,8 @@ def prepare(plan: Plan, step: Step, warehouse: Warehouse, inputs: list[Manifest]
         work_key=key, plugins=tuple(plan.loaded.recipe.plugins), base_dir=str(plan.loaded.base_dir), facts=facts or {})
     makers = {Kind.SOURCE: _prepare_source, Kind.MAP: _prepare_expand, Kind.EXPAND: _prepare_expand,
               Kind.MERGE: _prepare_one, Kind.SCORE: _prepare_score, Kind.GLOBAL: _prepare_global,
-              Kind.SELECT: _prepare_one, Kind.TRAIN: _prepare_one, Kind.GATE: _prepare_one, Kind.PUBLISH: _prepare_one}
+              Kind.SELECT: _prepare_one, Kind.TRAIN: _prepare_one, Kind.REPORT: _prepare_one,
+              Kind.GATE: _prepare_one, Kind.PUBLISH: _prepare_one}
     return makers[step.kind](step, warehouse, call, inputs, retried, workers)
 
 
@@ -266,14 +267,20 @@ def _score_marker(warehouse: Warehouse, op_key: str, name: str, retry: bool) -> 
 
 def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
                     workers: int) -> Prepared:
-    shards = [{"number": number, "digest": shard.digest, "rows": shard.rows}
-              for number, shard in enumerate(input_shards(warehouse.dataset(inputs[0].ref)))]
+    """`input` of a shard is the index of its dataset: 0 for the judged rows, above it those of `against`."""
+    found = [(index, shard) for index in range(1 + len(step.decl.compared))
+             for shard in input_shards(warehouse.dataset(inputs[index].ref))]
+    shards = [{"number": number, "input": index, "digest": shard.digest, "rows": shard.rows}
+              for number, (index, shard) in enumerate(found)]
     work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
-    shards = [dict(shard) for shard in work.shards]
+    shards = [dict(shard) for shard in work.shards if not shard.get("input")]
+    measured = shards
+    if step.spec.compares:  # the same rows may be in two datasets of `against`; they are measured once
+        measured = list({str(shard["digest"]): dict(shard) for shard in work.shards if shard.get("input")}.values())
     module = f"{KINDS}.collective"
-    merge = {"number": 0, "digests": [shard["digest"] for shard in shards],
+    merge = {"number": 0, "digests": [shard["digest"] for shard in measured],
              "rows": sum(int(str(s["rows"])) for s in shards)}
-    groundwork = [Task(f"{module}:run_partial", call, shard, step.name) for shard in shards]
+    groundwork = [Task(f"{module}:run_partial", call, shard, step.name) for shard in measured]
     stages = [[Task(f"{module}:run_merge_partials", call, merge, step.name)]]
     if step.spec.judges:
         stages.append([Task(f"{module}:run_decide", call, shard, step.name) for shard in shards])
@@ -282,7 +289,7 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
 
 def _prepare_one(step: Step, warehouse: Warehouse, call: StepCall, inputs: list[Manifest], retried: Manifest | None,
                  workers: int) -> Prepared:
-    """Kinds that are one task: MERGE, SELECT, TRAIN, GATE, PUBLISH."""
+    """Kinds that are one task: MERGE, SELECT, TRAIN, REPORT, GATE, PUBLISH."""
     function = {Kind.MERGE: "rows:run_merge", Kind.SELECT: "select:run_select"}.get(step.kind, "deliver:run_deliver")
     draft = WorkPlan(key=call.work_key, shards=({"number": 0},))
     work = _freeze(warehouse, step, draft, namespace=step.kind is Kind.MERGE)

@@ -30,6 +30,8 @@ class StepDecl(_Frozen):
 
     op: str = Field(description="The op's name, such as generate.sample")
     from_: str | list[str] | None = Field(None, alias="from", description="The step (or steps) whose rows go in")
+    against: str | list[str] | None = Field(None, description="For ops that compare: the step (or steps) with whose "
+                                            "rows those of `from` are compared")
     model: str | None = Field(None, description="A name of `models`, or an earlier train step")
     params: dict[str, Any] = Field(default_factory=dict, description="The op's parameters; part of the identity")
     runtime: dict[str, Any] = Field(default_factory=dict, description="batch, concurrency, retries, max_failed, "
@@ -45,6 +47,11 @@ class StepDecl(_Frozen):
         if self.from_ is None:
             return []
         return [self.from_] if isinstance(self.from_, str) else list(self.from_)
+
+    @property
+    def compared(self) -> list[str]:
+        """The steps named by `against`, in order, each once."""
+        return list(dict.fromkeys([self.against] if isinstance(self.against, str) else self.against or []))
 
 
 class Rounds(_Frozen):

@@ -16,9 +16,10 @@ BUILTIN = (
     "factory.verifiers.math", "factory.verifiers.gym", "factory.verifiers.format",
     "factory.filters.language", "factory.filters.length", "factory.filters.code_blocks", "factory.filters.repetition",
     "factory.filters.reasoning",
-    "factory.dedup.exact", "factory.dedup.minhash",
-    "factory.selection.rejection",
-    "factory.publish.folder",
+    "factory.dedup.exact", "factory.dedup.minhash", "factory.dedup.decontaminate",
+    "factory.selection.rejection", "factory.selection.mix",
+    "factory.training.sft", "factory.training.grpo", "factory.training.evaluate", "factory.training.gate",
+    "factory.publish.folder", "factory.publish.page",
 )
 """Modules whose import registers an op. They import heavy libraries only when the op runs."""
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from factory.engine.commit import commit_step
-from factory.engine.errors import DataError, FactoryError, GateNotMet, ShardFailed, TooManyFailures
+from factory.engine.errors import DataError, FactoryError, GateNotMet, Interrupted, ShardFailed, TooManyFailures
 from factory.engine.executors.base import Executor
 from factory.engine.facts import model_of, task_facts
 from factory.engine.op import Kind
@@ -37,6 +37,8 @@ from warehouse.errors import WarehouseError
 from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, now
 
 HEARTBEAT_SECONDS = 10.0
+_TOLD = ("checkpoint", "metrics", "passed", "reason")
+"""Facts of a version that the report of its step repeats."""
 EXIT_CODES = {"succeeded": 0, "failed": 1, "stopped": 3, "interrupted": 130}
 
 
@@ -122,7 +124,9 @@ class Driver:
         self.report.manifests[step.name] = manifest
         if manifest.kind == "gate" and not manifest.facts["passed"]:
             self._fail("stopped", GateNotMet(f"gate {step.name}: {manifest.facts['reason']}"))
-        return ended(ref=manifest.ref, reused=reused, counts=manifest.counts, usage=manifest.usage)
+        told = {name: manifest.facts[name] for name in _TOLD if name in manifest.facts}
+        return ended(ref=manifest.ref, reused=reused, counts=manifest.counts, usage=manifest.usage, kind=manifest.kind,
+                     facts=told)
 
     def _fail(self, status: str, error: BaseException) -> None:
         if self.report.status in ("succeeded", "stopped"):
@@ -195,6 +199,9 @@ class Driver:
         ended = 0
         for outcome in self.executor.run(tasks, self.progress.event):
             ended += 1
+            if isinstance(outcome.error, Interrupted) and self.stopping:
+                ended -= 1
+                continue
             if outcome.error is not None:
                 error = _disk_error(tasks[0].label, outcome.error) or outcome.error
                 errors.append(error)

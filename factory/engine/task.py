@@ -172,7 +172,7 @@ def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFram
     return ShardRecord.model_validate_json(store.get(path))
 
 
-KEEP_EMPTY = frozenset({"rows", "scores", "selection", "nodes", "pairs"})
+KEEP_EMPTY = frozenset({"rows", "scores", "selection", "nodes", "pairs", "report"})
 """Tables that are written even when empty, so that their schema is on record."""
 
 

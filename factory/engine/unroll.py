@@ -86,14 +86,16 @@ def _unroll(loaded: LoadedRecipe, rounds: Rounds) -> list[FlatStep]:
 
 def _rename(decl: StepDecl, resolve: Callable[[str], str]) -> StepDecl:
     """The declaration with every step it names passed through `resolve`."""
-    source = decl.from_
-    renamed: str | list[str] | None = resolve(source) if isinstance(source, str) else (
-        [resolve(name) for name in source] if source is not None else None)
+
+    def each(named: str | list[str] | None) -> str | list[str] | None:
+        return [resolve(name) for name in named] if isinstance(named, list) else resolve(named) if named else named
+
     where = None if decl.where is None else [
         resolve(entry) if isinstance(entry, str) else {resolve(step): body for step, body in entry.items()}
         for entry in decl.where]
     model = resolve(decl.model) if decl.model is not None else None
-    return decl.model_copy(update={"from_": renamed, "where": where, "model": model})
+    return decl.model_copy(update={
+        "from_": each(decl.from_), "against": each(decl.against), "where": where, "model": model})
 
 
 def _expand_composites(loaded: LoadedRecipe, steps: list[FlatStep]) -> list[FlatStep]:

@@ -63,6 +63,9 @@ class LanguageParams(Params):
         return value
 
 
+_DEFAULTS = LanguageParams()
+
+
 class _Measured(NamedTuple):
     """One part of a response, measured against the target."""
 
@@ -120,6 +123,16 @@ def _score(text: str, wanted: str | None, params: LanguageParams) -> tuple[Any, 
     main = main_language([*thinking, *answer], [*in_thinking.languages, *in_answer.languages])
     return (passed, None, share, code, reason[:120], main, target, share, in_thinking.share, in_answer.share,
             switches, run, part.words)
+
+
+def consistency(response: str, target: str, prompt: str = "") -> float:
+    """R1's language consistency of one response, 0 to 1: the measure of `filter.language` as a trainer's reward.
+
+    `target` is a language code, or `prompt` for the language of `prompt`.
+    """
+    masked = mask(prompt) if target == "prompt" else ""
+    wanted = find_target(find_units(masked), masked) if target == "prompt" else canonical(target)
+    return float(_score(response, wanted, _DEFAULTS)[2])
 
 
 @op("filter.language", version=1, kind=Kind.SCORE, params=LanguageParams, out=_OUT,

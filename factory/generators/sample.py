@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from factory.engine.op import Ask, Kind, OpContext, Params, PlanContext, op
-from factory.generators.prompts import Template, check_columns, column_text, fill, parse, read_template
+from factory.engine.prompts import Template, check_columns, column_text, fill, parse, read_template
 from factory.models.base import Completion
 
 

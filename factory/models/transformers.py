@@ -132,6 +132,9 @@ def open_transformers(model: ResolvedModel, runtime: ModelRuntime) -> Transforme
         ModelError: the kind does not fit, or the files cannot be loaded.
         MissingExtraError: torch or transformers is not installed.
     """
+    if model.kind == "config":
+        raise ModelError(f"model {model.name} is only an architecture: it has nothing to say before a train step has "
+                         "trained it. Name that step as `model`")
     if model.kind not in ("hub", "folder", "gguf"):
         raise ModelError(f"model {model.name} is of kind {model.kind!r}: the transformers backend loads hub models, "
                          "folders and .gguf files. Leave runtime.backend at auto")

@@ -12,28 +12,38 @@ import hashlib
 from math import prod
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Operator = Literal["+", "-", "*"]
 _ROUNDS = 4
 
 
 class ArithmeticConfig(BaseModel):
-    """`digits`: most digits of a number; `terms`: numbers in an expression; `form`: the question, with
-    `{expression}` where the expression goes."""
+    """`digits`: most digits of a number; `terms`: numbers in an expression; `operators`: those to choose from, or one
+    list for each gap between numbers (`[[+, -], [*]]`: only sums in which the product must come first); `form`: the
+    question, with `{expression}` where the expression goes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     digits: int = Field(1, ge=1, le=18)
     terms: int = Field(2, ge=2, le=16)
-    operators: tuple[Literal["+", "-", "*"], ...] = Field(("+", "-", "*"), min_length=1)
+    operators: tuple[Operator, ...] | tuple[tuple[Operator, ...], ...] = Field(("+", "-", "*"), min_length=1)
     form: str = "What is {expression}?"
 
-    @field_validator("operators")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("names an operator twice")
-        return value
+    @model_validator(mode="after")
+    def _check_operators(self) -> ArithmeticConfig:
+        if any(not gap or len(set(gap)) < len(gap) for gap in self.gaps):
+            raise ValueError("operators: a gap names none, or one twice")
+        if len(self.gaps) != self.terms - 1:
+            raise ValueError(f"operators: {self.terms} terms have {self.terms - 1} gaps, got {len(self.gaps)} lists")
+        return self
+
+    @property
+    def gaps(self) -> list[tuple[str, ...]]:
+        """The operators of each gap."""
+        if isinstance(self.operators[0], tuple):
+            return [tuple(gap) for gap in self.operators]
+        return [tuple(map(str, self.operators))] * (self.terms - 1)
 
     @field_validator("form")
     @classmethod
@@ -46,8 +56,7 @@ class ArithmeticConfig(BaseModel):
     def distinct(self) -> int:
         """How many different problems there are."""
         numbers: int = 10 ** (self.digits * self.terms)
-        between: int = len(self.operators) ** (self.terms - 1)
-        return numbers * between
+        return numbers * prod(map(len, self.gaps))
 
 
 def make_item(config: ArithmeticConfig, seed: int, index: int) -> dict[str, Any]:
@@ -66,9 +75,9 @@ def _decode(config: ArithmeticConfig, code: int) -> tuple[list[int], list[str]]:
     for _ in range(config.terms):
         code, number = divmod(code, 10 ** config.digits)
         numbers.append(number)
-    for _ in range(config.terms - 1):
-        code, which = divmod(code, len(config.operators))
-        operators.append(config.operators[which])
+    for gap in config.gaps:
+        code, which = divmod(code, len(gap))
+        operators.append(gap[which])
     return numbers, operators
 
 

@@ -36,12 +36,14 @@ UNSTABLE = frozenset({"isomorphic_strings", "list_functions", "polynomial_multip
 
 class GymTask(BaseModel):
     """One kind of problem: `arithmetic` or a dataset of reasoning-gym, with the config that it takes. Without a seed
-    it is the step's."""
+    it is the step's. `start` leaves out the first items of a seed, so that splits of one seed share none: `start: 0,
+    count: 900` and `start: 900, count: 300`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     count: int = Field(ge=1)
+    start: int = Field(default=0, ge=0)
     seed: int | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -74,8 +76,9 @@ class ProceduralSource:
             wanted = task.count if left is None else min(task.count, left)
             left = None if left is None else left - wanted
             made = task.model_dump(mode="json")
-            splits += [{"task": made, "start": start, "stop": min(start + self.shard_rows, wanted)}
-                       for start in range(0, wanted, self.shard_rows)]
+            splits += [{"task": made, "start": task.start + first,
+                        "stop": task.start + min(first + self.shard_rows, wanted)}
+                       for first in range(0, wanted, self.shard_rows)]
         gym = any(task.task != "arithmetic" for task in tasks)
         identity: dict[str, Any] = {"tasks": [task.model_dump(mode="json") for task in tasks],
                                     "reasoning-gym": _gym_version() if gym else None}
@@ -120,16 +123,18 @@ def _maker(task: GymTask) -> Any:
     if task.task == "arithmetic":
         config = _arithmetic(task)
         return lambda index: make_item(config, task.seed or 0, index)
-    return _dataset(task.task, task.count, task.seed or 0, json.dumps(task.config, sort_keys=True)).__getitem__
+    config_text = json.dumps(task.config, sort_keys=True)
+    return _dataset(task.task, task.start + task.count, task.seed or 0, config_text).__getitem__
 
 
 def _check(task: GymTask) -> None:
     if task.task == "arithmetic":
         config = _arithmetic(task)
-        if task.count > config.distinct:
-            raise DataError(f"task 'arithmetic': count is {task.count}, but only {config.distinct} problems differ "
-                            f"with digits {config.digits}, terms {config.terms} and operators "
-                            f"{' '.join(config.operators)}: lower count, or raise digits or terms.")
+        if task.start + task.count > config.distinct:
+            signs = " | ".join(dict.fromkeys(" ".join(gap) for gap in config.gaps))
+            raise DataError(f"task 'arithmetic': {task.start + task.count} problems are wanted, but only "
+                            f"{config.distinct} problems differ with digits {config.digits}, terms {config.terms} and "
+                            f"operators {signs}: lower count, or raise digits or terms.")
         return
     known = _known_tasks()
     if task.task not in known:
@@ -147,7 +152,7 @@ def _check(task: GymTask) -> None:
         if name not in fields:
             raise DataError(f"task {task.task!r} has no config field {name!r}{did_you_mean(name, fields)}: it has "
                             f"{', '.join(sorted(set(fields) - {'seed', 'size'}))}.")
-    _dataset(task.task, task.count, task.seed or 0, json.dumps(task.config, sort_keys=True))
+    _dataset(task.task, task.start + task.count, task.seed or 0, json.dumps(task.config, sort_keys=True))
 
 
 def _arithmetic(task: GymTask) -> ArithmeticConfig:

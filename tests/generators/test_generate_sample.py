@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from factory.engine.errors import OpError
 from factory.engine.op import Ask, OpContext, PlanContext
-from factory.generators.prompts import builtin_names, fill, parse, read_template
+from factory.engine.prompts import builtin_names, fill, parse, read_template
 from factory.generators.sample import Sample, SampleParams, _columns, _identity
 from factory.models.base import Completion
 

@@ -2,6 +2,7 @@
 
 `partial` runs per input part and is keyed by it, so a later version pays only for its new parts. `merge` sees all
 partials and gives small tables. `decide`, where an op has it, judges each input part against those tables, as a score.
+Where an op compares, the parts measured are those of `against`, and the parts judged those of `from`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def run_partial(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         return done
     clock, context = Clock(), call.context()
     part = shard_input(call, shard)
-    batch = read_rows(call.input(), part, call.spec.columns(call.op_params))
+    columns = call.spec.func.against if call.spec.compares else call.spec.columns
+    batch = read_rows(call.input(shard.get("input", 0)), part, columns(call.op_params))
     frame: pl.DataFrame = call.spec.func().partial(batch, call.op_params, context)
     record = finish_shard(call, shard["digest"], {"partial": frame}, Counts(owed=part.rows, kept=part.rows), EMPTY,
                           usage=Usage(seconds=clock.seconds()), key=call.op_key, of=part.part.sha256,

@@ -1,16 +1,17 @@
-"""TRAIN, GATE and PUBLISH steps: a dataset leaves the warehouse, or decides whether the rest may go on."""
+"""TRAIN, REPORT, GATE and PUBLISH steps: a dataset leaves the warehouse, or says what it is worth."""
 
 from __future__ import annotations
 
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from factory.engine.op import GateResult, Job, Kind, TrainResult
+from factory.engine.op import GateResult, Job, Kind, Report, TrainResult
 from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
 from warehouse.content import hash_rows
 from warehouse.records import Counts, ShardRecord, Usage
@@ -28,11 +29,12 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
     workdir.mkdir(parents=True)
     try:
         job = _job(call, workdir)
-        result = call.spec.func(job, call.op_params, call.context())
+        context = replace(call.context(), tell=emit, stopping=stopping)
+        result = call.spec.func(job, call.op_params, context)
         facts, tables, content = _read_result(call, result)
         rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs))
         record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
-                              usage=Usage(seconds=clock.seconds()), facts=facts)
+                              usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
@@ -45,16 +47,22 @@ def _job(call: StepCall, workdir: Path) -> Job:
     job_facts = {**call.facts, "seed": call.seed}
     return Job(inputs={name: dataset.scan() for name, dataset in zip(names, inputs, strict=False)},
                refs={name: dataset.ref for name, dataset in zip(names, inputs, strict=False)}, facts=job_facts,
-               workdir=workdir, destination=Path(call.base_dir), model=call.model)
+               workdir=workdir, destination=Path(call.base_dir), model=call.model, notes=job_facts.pop("notes"),
+               runtime=call.runtime.backend, table=lambda name, table: call.input(names.index(name)).table(table))
 
 
 def _read_result(call: StepCall, result: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame], Any]:
     if isinstance(result, TrainResult):
         committed = call.warehouse.commit_checkpoint(call.dataset, result.checkpoint, {
             "base": call.model.name if call.model is not None else None, "dataset_ref": call.inputs[0],
-            "fingerprint": call.work_key, "metrics": result.metrics, "run_id": call.run_id})
+            "dataset_refs": list(call.inputs[: call.from_inputs]), "fingerprint": call.work_key,
+            "metrics": result.metrics, "run_id": call.run_id})
         facts: dict[str, Any] = {"checkpoint": committed.ref, "metrics": result.metrics}
         return facts, result.tables, hash_rows(sorted(digest.encode() for digest in committed.files.values()))
+    if isinstance(result, Report):
+        facts = {"metrics": result.metrics, "checkpoint": result.checkpoint}
+        rows = [repr(row).encode() for row in (*sorted(result.metrics.items()), *result.table.iter_rows())]
+        return facts, {"report": result.table}, hash_rows(rows)
     if isinstance(result, GateResult):
         facts = {"passed": result.passed, "reason": result.reason, "metrics": result.metrics}
         return facts, {}, hash_rows([repr(sorted(facts.items())).encode()])

@@ -37,11 +37,12 @@ def standing_slots(call: StepCall) -> set[tuple[int, int]]:
 
 
 def shard_input(call: StepCall, shard: dict[str, Any]) -> InputShard:
-    """The input shard a frozen plan means, found by its digest."""
-    key = call.root, call.inputs[0]
+    """The input shard a frozen plan means, found by its digest; of the first input unless `input` is another index."""
+    index = shard.get("input", 0)
+    key = call.root, call.inputs[index]
     if key not in _cache:
         _cache.clear()
-        _cache[key] = {found.digest: found for found in input_shards(call.input())}
+        _cache[key] = {found.digest: found for found in input_shards(call.input(index))}
     return _cache[key][shard["digest"]]
 
 

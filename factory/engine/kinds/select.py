@@ -2,6 +2,9 @@
 
 Every rule that a row fails is stored; the first in order is the primary reason and the one that is counted. A dedup
 rule compares only rows that passed the rules before it, so a wrong twin never ousts a right one.
+
+Where `from` names several datasets, a rule judges the rows of those whose rows its step was given; to the others it
+does not apply. Within such a dataset a row that the step never saw is refused as not scored.
 """
 
 from __future__ import annotations
@@ -32,13 +35,15 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     if done is not None:
         return done
     clock, context = Clock(), call.context()
+    context.sources = call.inputs[:call.from_inputs]
     sources = [call.input(index) for index in range(call.from_inputs)]
     rows = _candidates(call, sources)
     rejections: list[pl.DataFrame] = []
     passed = rows
     for rule in call.rules:
         scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
-        refused = _by_dedup(call, rule, scored, passed) if scored.kind == "tables" else _by_scores(rule, scored, rows)
+        judged = rows.filter(pl.col("_input").is_in(call.facts["rule_covers"][rule.step]))
+        refused = _by_dedup(call, rule, scored, passed) if scored.kind == "tables" else _by_scores(rule, scored, judged)
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
     choice: Selection = call.spec.func(passed, call.op_params, context)

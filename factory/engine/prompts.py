@@ -23,7 +23,7 @@ from typing import Any
 
 from factory.engine.errors import OpError
 
-_FOLDER = Path(__file__).parent / "templates"
+_FOLDER = Path(__file__).parents[1] / "generators" / "templates"
 _MARKER = re.compile(r"^\[(prompt|system|user|assistant|prefill)\]$", re.MULTILINE)
 
 

@@ -1,0 +1,119 @@
+"""Starting a trainer as a process of its own, watching it, and reading what it left.
+
+The trainer owns its memory and devices while it runs and dies with the process that started it (PR_SET_PDEATHSIG). Its
+output goes to a log; if it fails, the tail of the log is the error. Nothing it writes is visible in the warehouse
+before the engine has read `done.json` and committed the checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from factory.engine.errors import DataError, Interrupted, MissingExtraError, ModelError, TrainerFailed
+from factory.engine.op import Job, OpContext, TrainResult
+from factory.training.settings import ModelFiles, TrainJob
+
+_TAIL_LINES = 25
+_POLL_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+def train(job: Job, trainer: str, data: pl.DataFrame, params: dict[str, Any], ctx: OpContext) -> TrainResult:
+    """Run `python -m trainers.<trainer>` on `data` and read its result.
+
+    Raises:
+        DataError: there is no row to train on.
+        TrainerFailed: the trainer ended without a result; the message ends with the tail of its log.
+        Interrupted: the run wants to stop; the trainer was ended.
+    """
+    if data.height == 0:
+        raise DataError(f"step {ctx.step}: there is no row to train on in {', '.join(job.refs.values())}")
+    output = job.workdir / "trained"
+    path, table, log = job.workdir / "job.json", job.workdir / "data.parquet", job.workdir / "log.txt"
+    data.write_parquet(table)
+    path.write_text(TrainJob(
+        trainer=trainer, model=_model_files(job), data=table, output=output, seed=ctx.seed % 2**32,  # type: ignore[arg-type]
+        device=job.runtime.device, dtype=job.runtime.dtype, threads=job.runtime.threads,
+        params=params).model_dump_json(), encoding="utf-8")
+    code = _watch([sys.executable, "-P", "-m", f"trainers.{trainer}", str(path)], log, output / "progress.jsonl", ctx)
+    done = output / "done.json"
+    if code != 0 or not done.is_file():
+        raise _failure(trainer, code, log, ctx.step)
+    tables = {name: pl.read_parquet(output / f"{name}.parquet") for name in ("curves", "rollouts")
+              if (output / f"{name}.parquet").is_file()}
+    metrics = {name: float(value) for name, value in json.loads(done.read_bytes())["metrics"].items()}
+    return TrainResult(output / "checkpoint", metrics, tables)
+
+
+def _model_files(job: Job) -> ModelFiles:
+    model = job.model
+    if model is None:
+        raise ModelError("a train step needs a model to start from: add `model: <name of models, or a train step>`")
+    if model.kind not in ("hub", "folder", "gguf", "config"):
+        raise ModelError(f"model {model.name} is of kind {model.kind!r} and cannot be trained: name a hub model, a "
+                         "folder, a .gguf file, a checkpoint or a config")
+    return ModelFiles(kind=model.kind, location=str(model.location), revision=model.spec.revision,
+                      tokenizer=str(model.tokenizer) if model.tokenizer is not None else None,
+                      init_seed=model.spec.init_seed or 0, chat_template=model.spec.chat_template)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _watch(command: list[str], log: Path, progress: Path, ctx: OpContext) -> int:
+    """Wait for the process, telling its progress; end it when the run wants to stop."""
+    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1"}
+    with open(log, "wb") as out:
+        # a session of its own: Ctrl-C in the terminal is for the driver to judge
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   env=environment, preexec_fn=_die_with_parent, start_new_session=True)
+    told = 0
+    try:
+        while process.poll() is None:
+            if ctx.stopping():
+                raise Interrupted(f"step {ctx.step}: training was stopped; it begins again from its model")
+            told = _tell(progress, told, ctx)
+            time.sleep(_POLL_SECONDS)
+        _tell(progress, told, ctx)
+        return process.returncode
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _tell(progress: Path, told: int, ctx: OpContext) -> int:
+    """Pass on the newest whole line of the progress file; gives its length so far."""
+    try:
+        lines = progress.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return told
+    if len(lines) > told:
+        newest = json.loads(lines[-1])
+        ctx.progress(newest["done"], newest["total"], "steps", newest["said"])
+    return len(lines)
+
+
+def _failure(trainer: str, code: int, log: Path, step: str) -> Exception:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    missing = [line for line in text.splitlines() if line.startswith("ModuleNotFoundError: No module named ")]
+    if missing:
+        module = missing[-1].split("'")[1].split(".")[0]
+        if module in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
+            return MissingExtraError(module, "train")
+    how = f"was killed by signal {-code} (out of memory kills with signal 9)" if code < 0 else (
+        f"ended with exit code {code}" if code else "ended without a result")
+    tail = "\n".join(f"  {line}" for line in text.splitlines()[-_TAIL_LINES:]) or "  (it printed nothing)"
+    return TrainerFailed(f"step {step}: the trainer {trainer} {how}. No checkpoint was made; the next run begins this "
+                         f"step again. The end of its log:\n{tail}")

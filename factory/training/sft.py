@@ -1,0 +1,36 @@
+"""train.sft: supervised fine-tuning on the responses of a dataset version (`trainers/sft.py` does it, over TRL)."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from factory.engine.op import Job, Kind, OpContext, TrainResult, op
+from factory.training.launch import train
+from factory.training.prompting import in_fixed_order, rendered, template_identity
+from factory.training.settings import SftParams
+
+
+def _columns(params: SftParams) -> list[str]:
+    return list(dict.fromkeys((params.prompt, params.response, *params.columns)))
+
+
+@op("train.sft", version=1, kind=Kind.TRAIN, params=SftParams, columns=_columns, identity=template_identity)
+def train_sft(job: Job, params: SftParams, ctx: OpContext) -> TrainResult:
+    """Train a model on prompts and responses; the loss is on the response, thinking included.
+
+    Several inputs are joined. Rows that lack a prompt or a response are left out and counted (`rows_incomplete`).
+    Side table: `curves` (step, loss, learning_rate, …). Metrics: loss, steps, rows, rows_too_long, seconds.
+
+    Raises:
+        DataError: no row is left.
+        TrainerFailed: the trainer died; the end of its log is in the message.
+    """
+    rows = pl.concat([frame.collect() for frame in job.inputs.values()], how="diagonal_relaxed")
+    whole = rows.drop_nulls(_columns(params))
+    ctx.count("rows_incomplete", rows.height - whole.height)
+    whole = in_fixed_order(whole)
+    if "weight" in whole.columns:
+        whole = whole.select(pl.all().repeat_by("weight")).explode(pl.selectors.all())
+    prompts, prefills = rendered(whole, params, ctx.identity["template"])
+    data = pl.DataFrame({"prompt": prompts, "prefill": prefills, "response": whole[params.response]})
+    return train(job, "sft", data, params.model_dump(mode="json"), ctx)

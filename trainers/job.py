@@ -1,0 +1,76 @@
+"""A trainer's process around the training itself: read the job, tell how far it is, leave the results whole.
+
+Progress goes to `progress.jsonl`, one JSON object a line. `done.json` is written last: without it the launcher takes
+the job for failed, whatever the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from factory.training.settings import TrainJob
+
+
+def read_job(trainer: str) -> TrainJob:
+    """The job named on the command line."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m trainers.{trainer} job.json")
+    job = TrainJob.model_validate_json(Path(sys.argv[1]).read_bytes())
+    if job.trainer != trainer:
+        sys.exit(f"{sys.argv[1]} is a job for the trainer {job.trainer!r}, not {trainer!r}")
+    job.output.mkdir(parents=True, exist_ok=True)
+    return job
+
+
+def use_machine(job: TrainJob) -> tuple[str, Any]:
+    """Set threads and the float format; gives (device, dtype). Called before a model is loaded."""
+    # Spinning threads ruin whatever else computes on the same cores; must be set before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if job.device == "auto" else job.device
+    dtype = ("float32" if device == "cpu" else "bfloat16") if job.dtype == "auto" else job.dtype
+    return device, getattr(torch, dtype)
+
+
+def progress_callback(job: TrainJob, describe: Callable[[dict[str, Any]], str]) -> Any:
+    """A transformers callback that appends (done, total, what was measured) after each logged step."""
+    from transformers import TrainerCallback
+
+    class Tell(TrainerCallback):  # type: ignore[misc,unused-ignore]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            line = {"done": state.global_step, "total": state.max_steps, "said": describe(logs or {})}
+            with open(job.output / "progress.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    return Tell()
+
+
+def save_results(job: TrainJob, trainer: Any, metrics: dict[str, float], rollouts: Any = None) -> None:
+    """Write the model, its curves and rollouts, then `done.json`. Only the main process writes."""
+    import polars as pl
+
+    if not trainer.is_world_process_zero():
+        return
+    folder = job.output / "checkpoint"
+    trainer.model.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
+    numbers = [{name: float(value) for name, value in entry.items() if isinstance(value, int | float)}
+               for entry in history]
+    curves = pl.DataFrame(numbers, infer_schema_length=None)
+    if "step" in curves.columns:
+        curves = curves.with_columns(pl.col("step").cast(pl.Int64)).select("step", pl.exclude("step"))
+    curves.write_parquet(job.output / "curves.parquet")
+    if rollouts is not None:
+        rollouts.write_parquet(job.output / "rollouts.parquet")
+    staged = job.output / ".done.json"
+    staged.write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
+    staged.replace(job.output / "done.json")

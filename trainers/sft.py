@@ -1,0 +1,70 @@
+"""Supervised fine-tuning over TRL: `python -m trainers.sft job.json` (under `accelerate launch` for several devices).
+
+Loss on the response only, thinking included; no packing, so no sequence sees another. R1's shape (supplement B.4.2):
+cosine to a tenth of the peak.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from factory.training.settings import Schedule, SftParams
+from trainers.data import read_rows, sft_examples
+from trainers.job import progress_callback, read_job, save_results, use_machine
+from trainers.model import load_model
+
+
+def schedule_arguments(schedule: Schedule) -> dict[str, Any]:
+    """The schedule in the words of transformers' arguments."""
+    kinds = {"cosine": ("cosine_with_min_lr", {"min_lr_rate": schedule.floor}), "linear": ("linear", {}),
+             "constant": ("constant_with_warmup" if schedule.warmup else "constant", {})}
+    kind, options = kinds[schedule.kind]
+    return {"lr_scheduler_type": kind, "lr_scheduler_kwargs": options, "warmup_steps": schedule.warmup}
+
+
+def main() -> None:
+    """Train as the job says."""
+    job = read_job("sft")
+    params = SftParams.model_validate(job.params)
+    device, dtype = use_machine(job)
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = load_model(job.model, device, dtype)
+    examples = Dataset.from_dict(sft_examples(read_rows(job)))
+    settings, devices = params.optimizer, max(1, _devices())
+    per_device = settings.batch // devices
+    micro = min(settings.micro_batch or per_device, per_device)
+    arguments = SFTConfig(
+        output_dir=str(job.output / "work"), seed=job.seed, data_seed=job.seed, use_cpu=device == "cpu",
+        bf16=str(dtype) == "torch.bfloat16", fp16=False, num_train_epochs=params.epochs,
+        per_device_train_batch_size=micro, gradient_accumulation_steps=per_device // micro,
+        learning_rate=settings.lr, weight_decay=settings.weight_decay, adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1], max_grad_norm=settings.max_grad_norm, max_length=None,
+        completion_only_loss=True, packing=False, save_strategy="no", report_to="none", disable_tqdm=True,
+        logging_steps=5, logging_first_step=True, dataloader_pin_memory=False, gradient_checkpointing=False,
+        **schedule_arguments(settings.schedule))
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer,
+                         callbacks=[progress_callback(job, lambda logs: f"loss {float(logs.get('loss', 0)):.3f}")])
+    _drop_long(trainer, params.max_length)
+    found = trainer.train()
+    save_results(job, trainer, {"loss": float(found.training_loss), "steps": float(trainer.state.global_step),
+                                "rows": float(len(trainer.train_dataset)), "rows_too_long": float(trainer.too_long),
+                                "seconds": float(found.metrics["train_runtime"])})
+
+
+def _drop_long(trainer: Any, longest: int) -> None:
+    """Leave out sequences of more than `longest` tokens: cutting one would teach an answer without its end."""
+    kept = trainer.train_dataset.filter(lambda row: len(row["input_ids"]) <= longest)
+    trainer.too_long = len(trainer.train_dataset) - len(kept)
+    trainer.train_dataset = kept
+
+
+def _devices() -> int:
+    import torch
+
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+if __name__ == "__main__":
+    main()
