@@ -55,7 +55,8 @@ def check(row: dict[str, Any]) -> list[str]:
         "zero - base >= 0.05, sampled": row["zero_sampled"] - row["base_sampled"] >= 0.05,
         "dev2 - dev1 >= 0.05, sampled": row["dev2_sampled"] - row["dev1_sampled"] >= 0.05,
         "final format >= 0.97": row["final_format"] >= 0.97,
-        **{f"reward of {stage} rises": row[f"{stage}_reward"][1] > row[f"{stage}_reward"][0] for stage in ("zero", "dev2")},
+        **{f"reward of {stage} rises": row[f"{stage}_reward"][1] > row[f"{stage}_reward"][0]
+           for stage in ("zero", "dev2")},
     }
     return [name for name, holds in wanted.items() if not holds]
 

@@ -59,6 +59,7 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
     """
     from factory import api, terminal
     from factory.engine.progress import make_progress
+    from factory.engine.told import parts_of
     from factory.lines import complain
 
     planned = api.plan(recipe, warehouse=warehouse, vars=terminal.parse_pairs(vars, "--vars"),
@@ -66,10 +67,11 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
     for status in planned.statuses.values():
         for warning in status.warnings:
             complain(warning, "warning")
+    steps = planned.plan.steps
+    progress = make_progress(list(steps), quiet or json, parts_of({name: step.kind for name, step in steps.items()}))
     try:
         report = api.execute(planned, warehouse=warehouse, executor=executor, workers=workers,
-                             retry_failed=retry_failed,
-                             progress=make_progress(list(planned.plan.steps), quiet or json))
+                             retry_failed=retry_failed, progress=progress)
     except KeyboardInterrupt:  # the second Ctrl-C
         _fail("stopped at once; finished answers are kept, the same command goes on from here", 130)
     terminal.show_run(report, warehouse, json)
@@ -126,19 +128,27 @@ def sql(query: Annotated[str, typer.Argument(help='One SELECT, such as: SELECT *
 
 
 @app.command()
-def trace(row_id: RowId, warehouse: Root = DEFAULT,
+def trace(what: Annotated[str, typer.Argument(metavar="ROW_OR_CHECKPOINT", help="A row_id, as every dataset shows it, "
+                                              "or a checkpoint: name or name@3.")], warehouse: Root = DEFAULT,
           down: Annotated[bool, typer.Option("--down", help="Descendants in place of ancestors.")] = False,
           json: AsJson = False) -> None:
-    """Show where a row comes from, up to its source record.
+    """Show where a row comes from, up to its source record and to what trained the checkpoint that wrote it; or what
+    trained a checkpoint.
 
-    Example: factory trace 2199023255553
+    Example: factory trace 2199023255553; factory trace nano/final
     """
     from factory import terminal_data
+    from factory.engine.errors import UsageError
     from warehouse import Warehouse, lineage
 
     opened = Warehouse(warehouse)
-    hops = lineage.trace_down(opened, row_id) if down else lineage.trace_up(opened, row_id)
-    terminal_data.show_trace(hops, json)
+    if not what.isdecimal():
+        if down:
+            raise UsageError(f"trace {what} --down: descendants are told of rows; give a row_id")
+        terminal_data.show_checkpoint(opened, what, json)
+        return
+    hops = lineage.trace_down(opened, int(what)) if down else lineage.trace_up(opened, int(what))
+    terminal_data.show_trace(opened, hops, json)
 
 
 @app.command()

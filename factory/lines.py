@@ -21,7 +21,7 @@ console = Console(highlight=False)
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _NARROW = 20
-"""A last column with less room than this goes below its row."""
+"""A last column with less room than this goes below its row, as does one whose longest name would not fit."""
 
 
 def clean(text: str) -> str:
@@ -59,7 +59,7 @@ def entry(text: str, *, lead: str = "", lead_style: str = "", style: str = "", i
     """Text after a lead, wrapped at words; lines that follow stand below the text, not below the lead."""
     lead = " " * indent + lead
     room = console.width - len(lead) if console.is_terminal else 0
-    if room and room < _NARROW and len(text) > room:
+    if room and len(text) > room and (room < _NARROW or room < _longest(text) <= console.width - indent - 4):
         console.print(Text(lead.rstrip(), lead_style), soft_wrap=True)
         lead, room = " " * (indent + 4), console.width - indent - 4
     lines = [piece for line in clean(text).split("\n") for piece in _wrapped(line, room)]
@@ -68,6 +68,10 @@ def entry(text: str, *, lead: str = "", lead_style: str = "", style: str = "", i
         whole = head + Text(line, style)
         whole.rstrip()
         console.print(whole, soft_wrap=True)
+
+
+def _longest(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def _wrapped(line: str, room: int) -> list[str]:

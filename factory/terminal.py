@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from factory.engine.errors import UsageError
-from factory.engine.progress import span, took
+from factory.engine.told import fold, parts_of, span, took
 from factory.lines import complain, console, counted, entry, heading, one_line, print_json, table
 from factory.terminal_data import show_trace
+from factory.terminal_loop import show_loop
 
 if TYPE_CHECKING:
     import polars as pl
 
     from factory.api import Planned
     from factory.engine.run import RunReport
+    from warehouse import Dataset, Warehouse
     from warehouse.records import Counts, StepReport
+
+MOST_NAMES = 6
+"""More steps than this that did not end are counted, not named."""
 
 
 def parse_pairs(pairs: Iterable[str] | None, flag: str) -> dict[str, Any]:
@@ -37,16 +42,28 @@ def parse_pairs(pairs: Iterable[str] | None, flag: str) -> dict[str, Any]:
     return parsed
 
 
+def report_parts(steps: Sequence[StepReport]) -> dict[str, str]:
+    """The steps of a run that are told with their report; a report that never ran is known by its op."""
+    from factory.engine.op import get_op
+
+    return parts_of({step.step: "report" if get_op(step.op).kind == "report" else "" for step in steps})
+
+
 def show_run(report: RunReport, warehouse: Path, as_json: bool) -> None:
-    """What was measured, the funnel of the rows, how the run ended, and what to do next."""
+    """What was measured, the funnel of the rows, what the loop came to, how the run ended."""
+    from warehouse import Warehouse
+
     if as_json:
         print_json({"run_id": report.run_id, "status": report.status, "exit_code": report.exit_code,
                     "steps": [step.model_dump() for step in report.steps], "errors": [str(e) for e in report.errors]})
         return
     if console.is_terminal:
         console.print()
-    _show_measured([step for step in report.steps if _kind(report, step) in ("scores", "tables")], report)
-    _show_funnel([step for step in report.steps if _kind(report, step) not in ("scores", "tables")])
+    steps = fold(report.steps, report_parts(report.steps))
+    _show_measured([step for step in steps if step.kind in ("scores", "tables")], report)
+    _show_funnel([step for step in steps if step.kind in ("rows", "selection", "receipt")])
+    show_loop(steps, report, Warehouse(warehouse))
+    _show_unfinished(steps)
     for trace in report.tracebacks:
         print(trace, file=sys.stderr)
     for error in report.errors:
@@ -60,14 +77,10 @@ def show_run(report: RunReport, warehouse: Path, as_json: bool) -> None:
     for found in report.manifests.values():
         if "receipt" in found.facts:
             receipt = found.facts["receipt"]
-            entry(f"published {receipt['rows']:,} rows of {receipt['source']} to {receipt['path']}")
+            what = receipt.get("what") or f"{receipt['rows']:,} rows of {receipt['source']}"
+            entry(f"published {what} to {receipt['path']}")
     if report.status == "interrupted":
         entry("What was finished is kept; the same command goes on from here.")
-
-
-def _kind(report: RunReport, step: StepReport) -> str:
-    found = report.manifests.get(step.step)
-    return found.kind if found is not None else ""
 
 
 def _show_measured(steps: Sequence[StepReport], report: RunReport) -> None:
@@ -78,7 +91,7 @@ def _show_measured(steps: Sequence[StepReport], report: RunReport) -> None:
     for step in steps:
         passed, refused, undecided, why = verdict_counts(step.counts)
         pairs = sum(part.rows for part in report.manifests[step.step].tables.get("pairs", []))
-        if _kind(report, step) == "tables":
+        if step.kind == "tables":
             rows.append([step.step, f"{step.counts.owed:,}", "", "", "", f"{step.counts.failed:,}", took(step),
                          f"{pairs:,} pairs" if pairs else ""])
         else:
@@ -100,40 +113,67 @@ def verdict_counts(counts: Counts) -> tuple[int, int, int, dict[str, int]]:
 
 
 def _show_funnel(steps: Sequence[StepReport]) -> None:
-    """Steps that make, choose or deliver rows; then those that did not come to an end."""
+    """Steps that make, choose or deliver rows."""
     rows = []
     for step in steps:
         c = step.counts
-        if step.status == "done":
-            rows.append([step.step, f"{c.owed:,}", f"{c.kept:,}", f"{c.rejected:,}", f"{c.failed:,}", took(step),
-                         counted(c.reasons)])
+        rows.append([step.step, f"{c.owed:,}", f"{c.kept:,}", f"{c.rejected:,}", f"{c.failed:,}", took(step),
+                     counted(c.reasons)])
     header = ["rows of", "in", "kept", "rejected", "failed", "time", "because"]
     if rows:
         table(header, rows, numbers=header[1:-1])
+
+
+def _show_unfinished(steps: Sequence[StepReport]) -> None:
+    """Steps that did not come to an end."""
     for status in ("failed", "blocked", "skipped"):
         names = [step.step for step in steps if step.status == status]
         if names:
-            entry(", ".join(names), lead=f"{status}: ", lead_style="red" if status == "failed" else "yellow")
+            more = len(names) - MOST_NAMES
+            shown = names if more <= 1 else [*names[:MOST_NAMES], f"… and {more} more"]
+            entry(", ".join(shown), lead=f"{status}: ", lead_style="red" if status == "failed" else "yellow")
 
 
 def show_example(report: RunReport, root: Path) -> None:
-    """One row of what was published (or last selected), traced to its source."""
+    """One row of what was published (or last selected), traced to its source and to what trained its writer."""
     from warehouse import Warehouse
     from warehouse.lineage import trace_up
 
-    chosen = [found for found in report.manifests.values() if found.kind == "selection" and found.row_count]
-    if not chosen:
-        return
     warehouse = Warehouse(root)
-    row_id = warehouse.dataset(chosen[-1].ref).table("selection").head(1).collect()["row_id"][0]
+    source = _delivered(report, warehouse)
+    row_id = _example_row(source) if source is not None else None
+    if source is None or row_id is None:
+        return
     option = "" if str(root) == "warehouse-data" else f" -w {root}"
     console.print()
-    entry(f"Where the first row of {chosen[-1].ref} comes from (factory trace {row_id}{option}):\n ")
-    show_trace(trace_up(warehouse, row_id), False)
+    entry(f"Where a row of {source.ref} comes from (factory trace {row_id}{option}):\n ")
+    show_trace(warehouse, trace_up(warehouse, row_id), False)
     console.print()
-    table(["", ""], [["Ask on:", f"factory why {row_id}{option}"], ["", f"factory show {chosen[-1].ref}{option}"],
+    table(["", ""], [["Ask on:", f"factory why {row_id}{option}"], ["", f"factory show {source.ref}{option}"],
                      ["", f'factory sql "SELECT * FROM datasets"{option}']])
 
+
+def _delivered(report: RunReport, warehouse: Warehouse) -> Dataset | None:
+    """The rows that were published last, or else selected last."""
+    made = list(report.manifests.values())
+    published = [warehouse.manifest(item.ref) for found in reversed(made) if found.kind == "receipt"
+                 for item in found.inputs[:1]]
+    selected = [found for found in reversed(made) if found.kind == "selection"]
+    for found in [*(one for one in published if one.kind in ("rows", "selection")), *selected]:
+        if found.row_count:
+            return warehouse.dataset(found.ref)
+    return None
+
+
+def _example_row(source: Dataset) -> int | None:
+    """The first row that a checkpoint wrote, or the first at all."""
+    ids = source.scan(inherit=False).select("row_id").collect()["row_id"]
+    for content in source.contents:
+        if content.manifest.facts.get("by_checkpoint"):
+            own = ids.filter(ids.is_in(content.table("rows").select("row_id").collect()["row_id"].implode()))
+            if own.len():
+                return int(own[0])
+    return int(ids[0]) if ids.len() else None
 
 
 def show_plan(planned: Planned, explain: str | None, as_json: bool) -> None:

@@ -12,13 +12,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from factory.lines import console, counted, entry, fields, heading, one_line, print_json, table
+from factory.terminal_loop import about, figures_of, show_story
+from warehouse.errors import NotInWarehouse
 
 if TYPE_CHECKING:
     from warehouse import Dataset, Warehouse
     from warehouse.lineage import Finding, Hop
+    from warehouse.records import Manifest
 
 LONGEST_TEXT = 400
 MOST_ROWS = 200
+ROWLESS = ("checkpoint", "gate", "receipt")
+"""Kinds of versions that hold no rows of their own."""
 
 
 def show_frame(frame: pl.DataFrame, *, json: bool, csv: bool, parquet: Path | None) -> None:
@@ -57,10 +62,16 @@ def _show_grid(frame: pl.DataFrame) -> None:
     console.print(grid)
 
 
-def show_trace(hops: list[Hop], as_json: bool) -> None:
-    """A row, then what it was made from (or what was made of it), hop by hop."""
+def show_trace(warehouse: Warehouse, hops: list[Hop], as_json: bool) -> None:
+    """A row, then what it was made from (or what was made of it), hop by hop; then what trained the checkpoints that
+    wrote it."""
+    from warehouse.ancestry import ancestry, story
+
+    wrote = list(dict.fromkeys(hop.checkpoint for hop in hops if hop.checkpoint is not None))
     if as_json:
-        print_json([asdict(hop) for hop in hops])
+        known = {found.ref for found in warehouse.checkpoints()}
+        chains = {ref: [asdict(one) for one in ancestry(warehouse, ref)] for ref in wrote if ref in known}
+        print_json([{**asdict(hop), "trained": chains.get(hop.checkpoint or "", [])} for hop in hops])
         return
     for hop in hops:
         made = f"{hop.op} with {hop.model}" if hop.model else hop.op
@@ -68,6 +79,26 @@ def show_trace(hops: list[Hop], as_json: bool) -> None:
               indent=2 * hop.depth)
         shown = [(name, one_line(value)) for name, value in hop.shown.items()]
         fields([("found at", one_line(hop.origin or "")), *shown], indent=2 * hop.depth + 2)
+    chains_told = story(warehouse, wrote)
+    if chains_told:
+        console.print()
+        show_story(chains_told)
+
+
+def show_checkpoint(warehouse: Warehouse, ref: str, as_json: bool) -> None:
+    """What trained a checkpoint, down to the model that is none, and who wrote what it was trained on.
+    Raises NotInWarehouse."""
+    from warehouse.ancestry import ancestry, story
+
+    known = list(dict.fromkeys(found.name for found in warehouse.checkpoints()))
+    if ref.partition("@")[0] not in known:
+        raise NotInWarehouse(f"{ref!r} is neither a row_id (as every dataset shows it) nor a checkpoint of "
+                             f"{warehouse.root}, which has {', '.join(known) or 'none'}")
+    chain = ancestry(warehouse, ref)
+    if as_json:
+        print_json([asdict(training) for training in chain])
+    else:
+        show_story(story(warehouse, [chain[0].checkpoint]), metrics=True)
 
 
 def show_why(row_id: int, findings: list[Finding], as_json: bool) -> None:
@@ -106,8 +137,16 @@ def show_datasets(warehouse: Warehouse, prefix: str, every: bool, as_json: bool)
         entry(f"no dataset begins with {prefix!r}" if prefix else "no datasets yet")
         return
     table(["dataset", "rows", "size", "age", "made by"],
-          [[m.ref, f"{m.row_count:,}", _size(m.bytes), _age(m.created_at), m.op + (" (partial)" if m.partial else "")]
+          [[m.ref, "" if m.kind in ROWLESS else f"{m.row_count:,}", _size(_bytes(warehouse, m)), _age(m.created_at),
+            m.op + (" (partial)" if m.partial else "") + (f": {about(m)}" if about(m) else "")]
            for m in manifests], numbers=("rows", "size", "age"))
+
+
+def _bytes(warehouse: Warehouse, manifest: Manifest) -> int:
+    """What a version takes, a checkpoint's files included."""
+    if manifest.kind != "checkpoint":
+        return manifest.bytes
+    return manifest.bytes + warehouse.checkpoint(manifest.facts["checkpoint"]).bytes
 
 
 def _size(count: int) -> str:
@@ -140,19 +179,29 @@ def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
                     "rows_shown": frame.to_dicts()})
         return
     c, usage = m.counts, m.usage
-    model = f" with {m.facts['model']}" if m.facts.get("model") else ""
-    entry(f"{m.ref}: {m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})", style="bold")
+    verdict = m.kind in ("checkpoint", "report", "gate")
+    model = f" with {m.facts['model']}" if m.facts.get("model") and not verdict else ""
+    size = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
+    entry(f"{m.ref}: {size}", style="bold")
     at = m.created_at[:16].replace("T", " ")
     fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
             ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),
             ("against", ", ".join(item.ref for item in m.inputs if item.role == "against")),
             ("where", "; ".join(m.facts.get("where") or [])),
-            ("slots", f"{c.owed:,} in = {c.kept:,} kept + {c.rejected:,} rejected + {c.failed:,} failed"),
+            *(figures_of(m) if verdict else []),
+            ("slots", "" if verdict else
+             f"{c.owed:,} in = {c.kept:,} kept + {c.rejected:,} rejected + {c.failed:,} failed"),
             ("reasons", counted(c.reasons, 20)),
             ("answers", f"{usage.tokens_out:,} tokens" if usage.tokens_out else ""),
             ("params", one_line(m.identity.get("params") or {}, LONGEST_TEXT)), ("license", ", ".join(m.license)),
+            ("tables", _tables(m) if m.kind == "checkpoint" else ""),
+            ("lineage", f"factory trace {m.facts['checkpoint']}" if m.kind == "checkpoint" else ""),
             ("fingerprint", m.fingerprint), ("content", m.content_hash)])
     for row in frame.iter_rows(named=True):
         heading(f"row {row['row_id']}" if "row_id" in row else "")
         fields([(name, one_line(value, LONGEST_TEXT)) for name, value in row.items()
                 if value is not None and name not in ("row_id", "row_key", "answer_key")])
+
+
+def _tables(manifest: Manifest) -> str:
+    return ", ".join(f"{name} ({sum(part.rows for part in parts):,} rows)" for name, parts in manifest.tables.items())

@@ -46,7 +46,7 @@ def main() -> None:
                           reward_funcs=rollouts.functions(), callbacks=[progress_callback(job, _say)])
     found = trainer.train()
     rewards = [float(entry["reward"]) for entry in trainer.state.log_history if "reward" in entry]
-    edge = max(1, len(rewards) // 10)
+    edge = max(1, len(rewards) // 4)
     save_results(job, trainer, {
         "steps": float(trainer.state.global_step), "reward_first": sum(rewards[:edge]) / edge,
         "reward_last": sum(rewards[-edge:]) / edge, "seconds": float(found.metrics["train_runtime"]),

@@ -224,7 +224,10 @@ class Warehouse:
 
     def checkpoint(self, ref: str) -> CheckpointRecord:
         """The record of `name@2`, or the latest of `name`."""
-        name, version = layout.split_ref(ref)
+        try:
+            name, version = layout.split_ref(ref)
+        except ValueError as error:
+            raise NotInWarehouse(str(error)) from None
         known = self.checkpoints(name)
         for found in reversed(known):
             if version is None or str(found.version) == version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from factory.engine.progress import Meter, Size, describe, took
+from factory.engine.progress import Meter, Size
+from factory.engine.told import Counter, describe, took
 from warehouse.records import StepReport
 
 _MARKS = {"done": ("✓", "green"), "failed": ("✗", "red")}
@@ -21,11 +22,10 @@ _MARKS = {"done": ("✓", "green"), "failed": ("✗", "red")}
 class Live:
     """See `factory.engine.progress.Progress`."""
 
-    def __init__(self, steps: Sequence[str]) -> None:
+    def __init__(self, steps: Sequence[str], parts: Mapping[str, str]) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._spinner = Spinner("dots")
-        self._total, self._number = len(steps), 0
-        self._width = max(map(len, steps), default=0)
+        self._count = Counter(steps, parts)
         self._meter: Meter | None = None
         self._block = LiveBlock(get_renderable=self._render, console=self._console, transient=True,
                                 refresh_per_second=8)
@@ -36,9 +36,9 @@ class Live:
         if meter is None:
             return Text("")
         top = Table.grid(padding=(0, 1))
-        top.add_row(self._spinner, Text(f"{self._number + 1}/{self._total} {meter.step}", "bold"),
+        top.add_row(self._spinner, Text(f"{self._count.number + 1}/{self._count.total} {meter.step}", "bold"),
                     ProgressBar(total=max(meter.size.units, 1), completed=meter.done, width=20),
-                    f"{meter.done:,}/{meter.size.units:,} {meter.size.unit}")
+                    meter.place)
         return Group(top, Text(f"  {meter.rates()}", "cyan", no_wrap=True, overflow="ellipsis"))
 
     def step_started(self, step: str, op: str, size: Size) -> None:
@@ -52,13 +52,15 @@ class Live:
 
     def step_ended(self, report: StepReport) -> None:
         """See Progress."""
-        self._number, self._meter = self._number + 1, None
-        if report.status in ("skipped", "blocked"):  # the summary lists them
+        self._meter = None
+        told = self._count.ended(report)
+        if told is None:  # the summary has it
             return
-        mark, style = _MARKS.get(report.status, ("–", "yellow"))
-        head = Text.assemble((mark, style), f" {report.step:<{self._width}}  ", (f"{report.op:<18}", "dim"),
-                             f"  {took(report):>6}  ")
-        said, room = describe(report), self._console.width - head.cell_len
+        state = "failed" if told.facts.get("passed") is False else told.status
+        mark, style = _MARKS.get(state, ("–", "yellow"))
+        head = Text.assemble((mark, style), f" {told.step:<{self._count.width}}  ", (f"{told.op:<19}", "dim"),
+                             f"  {took(told):>6}  ")
+        said, room = describe(told), self._console.width - head.cell_len
         if room < len(said) <= self._console.width - 4:  # a name stays whole; the end of a long error is in the summary
             self._console.print(head, soft_wrap=True)
             head, room = Text("    "), self._console.width - 4

@@ -1,17 +1,19 @@
 """What a run tells while it goes: step, shard, tokens/s, accepted/s, ETA.
 
 In a terminal this is a live block (`factory.engine.live`); elsewhere one plain line per finished step, and one a minute
-while a step goes on, so logs stay readable and parseable.
+while a step goes on, so logs stay readable and parseable. The steps that a report is made of (`check.greedy` of
+`check`) are told as one, and steps that were never begun are counted, not listed.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from factory.engine.told import Counter, describe, span, took
 from warehouse.records import StepReport
 
 PLAIN_EVERY_SECONDS = 60.0
@@ -56,14 +58,22 @@ class Silent:
 
 
 class Meter:
-    """Counts of the running step, and what follows from them."""
+    """Counts of the running step, and what follows from them. A step in one piece tells itself how far it is."""
 
     def __init__(self, step: str, size: Size):
         self.step, self.size, self.started = step, size, time.monotonic()
         self.kept = self.tokens = self.answers = self.reused = self.shards = 0
+        self.said = ""
+        self._told: tuple[int, int] | None = None  # (done at the first word, done now)
+        self._first = self.started
 
     def add(self, event: dict[str, Any]) -> None:
-        """Take note of answers, or of a finished shard."""
+        """Take note of answers, of a finished shard, or of what a step says of itself."""
+        if "total" in event:
+            if self._told is None:
+                self._first = time.monotonic()
+            self._told = (self._told[0] if self._told else event["done"], event["done"])
+            self.said, self.size = event["said"], Size(event["total"], event["unit"], self.size.shards)
         self.tokens += event.get("tokens_out", 0)
         self.answers += event.get("answers", 0)
         self.reused += event.get("reused", 0)
@@ -73,12 +83,24 @@ class Meter:
 
     @property
     def done(self) -> int:
+        if self._told is not None:
+            return min(self._told[1], self.size.units)
         return min(self.answers + self.reused if self.size.unit == "answers" else self.shards, self.size.units)
 
+    @property
+    def place(self) -> str:
+        """How far it is; nothing of a step in one piece that has not said yet."""
+        if (self.size.units, self.size.unit) == (1, "shards"):
+            return ""
+        return f"{self.done:,}/{self.size.units:,} {self.size.unit}"
+
     def rates(self) -> str:
-        """Shard, tokens, answers and accepted rows a second, and how long it may take yet."""
+        """What was measured, shard, tokens, answers and accepted rows a second, and how long it may take yet."""
         seconds = max(time.monotonic() - self.started, 1e-6)
         parts = [span(seconds)]
+        if self._told is not None:
+            parts += [self.said, self._remaining()]
+            return " · ".join(part for part in parts if part)
         if self.size.unit == "answers":
             parts.append(f"shard {min(self.shards, self.size.shards)}/{self.size.shards}")
         if self.tokens:
@@ -93,49 +115,24 @@ class Meter:
             parts.append(f"ETA {span((self.size.units - self.done) * seconds / worked)}")
         return " · ".join(parts)
 
+    def _remaining(self) -> str:
+        """Loading a model takes long and says nothing of the steps, so the pace is that since the first word."""
+        assert self._told is not None
+        first, done = self._told
+        if done <= first or done >= self.size.units:
+            return ""
+        return f"ETA {span((self.size.units - done) * (time.monotonic() - self._first) / (done - first))}"
+
 
 def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def span(seconds: float) -> str:
-    """A time as people say it: 0.3s, 12s, 3m05s, 2h40m."""
-    whole = round(seconds)
-    if whole < 10:
-        return f"{seconds:.1f}s"
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-def describe(report: StepReport) -> str:
-    """What became of a step, without its name and time."""
-    counts = report.counts
-    if report.status == "blocked":
-        return "blocked: a step it needs did not finish"
-    if report.status == "failed":
-        return f"failed: {(report.error or '').splitlines()[0] if report.error else ''}"
-    if report.status != "done":
-        return report.status
-    shown = f"{counts.kept:,} of {counts.owed:,} kept" if counts.rejected or counts.failed else f"{counts.kept:,} rows"
-    extra = [f"{count:,} {name}" for name, count in (("rejected", counts.rejected), ("failed", counts.failed)) if count]
-    if not report.reused and report.usage.requested + report.usage.reused:
-        extra.append(f"{report.usage.requested:,} asked")
-        extra.append(f"{report.usage.reused:,} reused" if report.usage.reused else "")
-    return ", ".join(part for part in (shown, *extra) if part)
-
-
-def took(report: StepReport) -> str:
-    """How long a step took, or that it was there."""
-    return "" if report.status != "done" else "reused" if report.reused else span(report.seconds)
-
-
 class Plain:
     """Lines to standard error: one for each finished step, one a minute from a step that goes on."""
 
-    def __init__(self, steps: Sequence[str]) -> None:
-        self._out, self._total, self._number = sys.stderr, len(steps), 0
-        self._width = max(map(len, steps), default=0)
+    def __init__(self, steps: Sequence[str], parts: Mapping[str, str]) -> None:
+        self._out, self._count = sys.stderr, Counter(steps, parts)
         self._meter: Meter | None = None
         self._said = 0.0
 
@@ -152,29 +149,37 @@ class Plain:
         if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
             self._said = time.monotonic()
             meter = self._meter
-            self.note(f"{self._number + 1}/{self._total} {meter.step}: {meter.done:,}/{meter.size.units:,} "
-                      f"{meter.size.unit} · {meter.rates()}")
+            said = " · ".join(part for part in (meter.place, meter.rates()) if part)
+            self.note(f"{self._count.number + 1}/{self._count.total} {meter.step}: {said}")
 
     def step_ended(self, report: StepReport) -> None:
         """See Progress."""
-        self._number, self._meter = self._number + 1, None
-        number = f"{self._number}/{self._total}".rjust(2 * len(str(self._total)) + 1)
-        self.note(f"{number} {report.step:<{self._width}}  {report.op:<18}  {took(report):>6}  {describe(report)}")
+        self._meter = None
+        told = self._count.ended(report)
+        if told is None:
+            return
+        total = str(self._count.total)
+        # a part that failed has no number of its own
+        number = f"{self._count.number + (report.step in self._count.parts)}/{total}".rjust(2 * len(total) + 1)
+        self.note(f"{number} {told.step:<{self._count.width}}  {told.op:<19}  {took(told):>6}  {describe(told)}")
 
     def note(self, message: str) -> None:
         """See Progress."""
         print(message, file=self._out, flush=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """See Progress."""
+        if self._count.never:
+            self.note(f"{self._count.never} of {self._count.total} steps were not begun")
 
 
-def make_progress(steps: Sequence[str], quiet: bool = False) -> Progress:
-    """Live in a terminal, plain lines elsewhere, nothing when quiet. `steps` are the names of the plan's steps."""
+def make_progress(steps: Sequence[str], quiet: bool = False, parts: Mapping[str, str] | None = None) -> Progress:
+    """Live in a terminal, plain lines elsewhere, nothing when quiet. `steps` are the names of the plan's steps, `parts`
+    those that are told with another step (see `parts_of`)."""
     if quiet:
         return Silent()
     if not sys.stderr.isatty():
-        return Plain(steps)
+        return Plain(steps, parts or {})
     from factory.engine.live import Live
 
-    return Live(steps)
+    return Live(steps, parts or {})

@@ -1,8 +1,8 @@
 """Geometry of the page's charts: from numbers to places, which the template draws as inline SVG.
 
 Places are percent of the plot's width and pixels of its height, so text keeps its size on any screen; the polylines of
-curves lie in a plot of 1000 x 1000 units that is stretched, with strokes that are not. Axes of figures that are never
-negative begin at zero.
+curves lie in a plot of 1000 x 1000 units that is stretched, with strokes that are not. Zero is on the axis of
+every curve.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ Point = tuple[float, float]
 _SPAN = 1000.0
 _SMOOTH_FROM = 24
 _Z95 = 1.96
+_LEAST, _MOST = 1e-200, 1e200  # beyond these, sums and spans of doubles vanish or overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ class LineChart:
 
 
 def line_chart(title: str, steps: Sequence[float], series: Mapping[str, Sequence[float | None]],
-               most: int = 240) -> LineChart | None:
-    """Curves over `steps`; None when no series has two finite values. Where a series has more than `most` points, one
-    point is the mean of several."""
+               most: int = 240, *, noisy: bool = False) -> LineChart | None:
+    """Curves over `steps`; None when no series has two numbers. Where a series has more than `most` points, one
+    point is the mean of several. `noisy` curves get a moving mean."""
     found = {name: points for name, values in series.items() if len(points := _finite(steps, values)) > 1}
     if not found:
         return None
@@ -57,28 +58,23 @@ def line_chart(title: str, steps: Sequence[float], series: Mapping[str, Sequence
     drawn = {name: _buckets(points, per_point) for name, points in found.items()}
     every = [point for points in drawn.values() for point in points]
     x_axis = (min(x for x, _ in every), max(x for x, _ in every))
-    y_marks = ticks(min(y for _, y in every), max(y for _, y in every))
-    y_axis = (y_marks[0], y_marks[-1])
+    y_axis = _y_axis(min(y for _, y in every), max(y for _, y in every))
     window = max(2, max(len(points) for points in drawn.values()) // 10)
-    smooth = max(len(points) for points in drawn.values()) >= _SMOOTH_FROM
+    smooth = noisy and max(len(points) for points in drawn.values()) >= _SMOOTH_FROM
     lines = tuple(Line(name, _places(points, x_axis, y_axis),
                        _places(_moving_mean(points, window), x_axis, y_axis) if smooth else "")
                   for name, points in drawn.items())
     note = f"Each point is the mean of {per_point} logged steps. " if per_point > 1 else ""
     note += f"Bold: mean of the last {window} points." if smooth else ""
     return LineChart(title, _describe(found), lines, _x_ticks(*x_axis),
-                     tuple(Tick(100 - _share(mark, *y_axis) * 100, figure(mark)) for mark in y_marks), note.strip())
+                     tuple(Tick(100 - _share(mark, *y_axis) * 100, figure(mark)) for mark in ticks(*y_axis)),
+                     note.strip())
 
 
-def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers that span the values, and zero when none is negative."""
-    low = min(low, 0.0)
-    if high <= low:
-        high = low + 1.0
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """About `wanted` round numbers from `low` to `high`."""
     step = _round_step((high - low) / wanted)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    return [index * step for index in range(first, max(last, first + 1) + 1)]
+    return [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
@@ -103,16 +99,22 @@ def _round_step(raw: float) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
 
 
+def _y_axis(low: float, high: float) -> Point:
+    """Zero is on it; above the highest value is a little room."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high + 0.04 * (high - low) if high else high) if high - low > _LEAST else (0.0, 1.0)
+
+
 def _x_ticks(first: float, last: float) -> tuple[Tick, ...]:
-    inner = [mark for mark in ticks(first, last) if first < mark < last]
-    keep = [mark for mark in inner if 0.12 < _share(mark, first, last) < 0.88]
+    inner = ticks(first, last) if last - first > _LEAST else []
+    keep = [mark for mark in inner if 0.12 < _share(mark, first, last) < 0.76]
     return tuple(Tick(_share(mark, first, last) * 100, figure(mark)) for mark in (first, *keep, last))
 
 
 def _finite(steps: Sequence[float], values: Sequence[float | None]) -> list[Point]:
     pairs = ((float(step), float(value)) for step, value in zip(steps, values, strict=True)
              if step is not None and value is not None)
-    return sorted(pair for pair in pairs if math.isfinite(pair[0]) and math.isfinite(pair[1]))
+    return sorted(pair for pair in pairs if max(abs(pair[0]), abs(pair[1])) < _MOST)
 
 
 def _buckets(points: list[Point], size: int) -> list[Point]:
@@ -128,7 +130,7 @@ def _moving_mean(points: list[Point], window: int) -> list[Point]:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low) if high > low else 0.5
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
 
 
 def _places(points: Sequence[Point], x_axis: Point, y_axis: Point) -> str:

@@ -4,6 +4,7 @@ same dataset shows the same rows wherever it lies; long texts are cut by what th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import polars as pl
 from factory.engine.text import THINK_CLOSE, split_response
 
 _HIDDEN = ("row_id", "row_key", "answer_key", "parent_row_id", "entry", "weight")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _PAGE_BYTES = 500_000
 _PROMPT, _THINKING, _ANSWER = 4_000, 16_000, 8_000
 
@@ -30,17 +32,27 @@ class Excerpt:
     fields: tuple[tuple[str, str], ...]
 
 
-def sample(rows: pl.LazyFrame, count: int, datasets: int,
-           rank: Callable[[pl.DataFrame, str], pl.DataFrame]) -> list[Excerpt]:
-    """`count` rows as `rank` orders them, in the space that one of `datasets` datasets has."""
+def sample(rows: pl.LazyFrame, count: int, datasets: int, rank: Callable[[pl.DataFrame, str], pl.DataFrame],
+           seen: set[int]) -> list[Excerpt]:
+    """`count` rows as `rank` orders them, in the space that one of `datasets` datasets has. Rows of `seen`, which
+    another dataset showed, come last; what is chosen is added to it."""
     schema = rows.collect_schema()
     if count == 0 or not {"row_id", "row_key"} <= set(schema.names()):
         return []
     keys = [name for name in ("row_id", "row_key", "answer_key") if name in schema]
-    chosen = rank(rows.select(keys).collect(), "random").head(count).select("row_id").with_row_index("_place")
+    ranked = rank(rows.select(keys).collect(), "random")["row_id"].to_list()
+    ids = sorted(ranked, key=lambda row_id: row_id in seen)[:count]  # stable: the rank decides among equals
+    seen.update(ids)
+    chosen = pl.DataFrame({"row_id": ids}, schema={"row_id": pl.Int64}).with_row_index("_place")
     found = rows.filter(pl.col("row_id").is_in(chosen["row_id"].implode())).collect()
     share = min(1.0, _PAGE_BYTES / (datasets * count * (_PROMPT + _THINKING + _ANSWER)))
     return [_excerpt(row, share) for row in chosen.join(found, on="row_id").sort("_place").to_dicts()]
+
+
+def printable(text: str) -> str:
+    """Text without what HTML cannot hold: control characters as their pictures, lone surrogates replaced."""
+    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd",
+                        text.replace("\r\n", "\n"))
 
 
 def clip(text: str, most: int) -> str:
@@ -54,9 +66,8 @@ def clip(text: str, most: int) -> str:
 
 
 def _weight(text: str) -> int:
-    """Bytes of the text as escaped HTML."""
-    quotes = sum(text.count(char) for char in "&<>'\"")
-    return len(text.encode("utf-8", "replace")) + 4 * quotes
+    """Bytes of the text as escaped HTML, at most."""
+    return len(printable(text).encode()) + 4 * sum(text.count(char) for char in "&<>'\"")
 
 
 def _excerpt(row: dict[str, Any], share: float) -> Excerpt:

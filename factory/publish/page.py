@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from pydantic import Field
 
 from factory.engine.errors import DataError
 from factory.engine.op import Job, Kind, OpContext, Params, op
-from factory.publish.excerpts import clip, sample
+from factory.publish.excerpts import Excerpt, clip, printable, sample
 from factory.publish.folder import MARK
 from factory.publish.story import Funnel, funnels, gates, judged_checkpoints, other_reports, trainings
 
 GENERATOR = "dataset-factory publish.page"
 _TEMPLATES = Path(__file__).parent / "templates"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _RECIPE_BYTES = 200_000
 
 
@@ -67,8 +64,9 @@ def publish_page(job: Job, params: PageParams, ctx: OpContext) -> dict[str, Any]
 def _gather(job: Job, params: PageParams, ctx: OpContext) -> dict[str, Any]:
     """Everything the template shows."""
     flows = funnels(job)
-    shown: list[tuple[Funnel, Any]] = [(flow, sample(job.inputs[flow.name], params.rows, len(flows), ctx.rank))
-                                       for flow in flows]
+    seen: set[int] = set()
+    shown: list[tuple[Funnel, list[Excerpt]]] = [
+        (flow, sample(job.inputs[flow.name], params.rows, len(flows), ctx.rank, seen)) for flow in flows]
     judged = judged_checkpoints(job)
     return {
         "title": params.title or job.facts["recipe"], "about": params.about, "recipe": job.facts["recipe"],
@@ -91,11 +89,8 @@ def _render(content: dict[str, Any]) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Text without what HTML cannot hold: control characters as their pictures, lone surrogates replaced."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    text = _SURROGATE.sub("\ufffd", value.replace("\r\n", "\n"))
-    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
+    """Every text of the page but markup of its own."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _check_target(target: Path) -> None:

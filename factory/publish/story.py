@@ -21,6 +21,7 @@ _METHODS = {"train.sft": "SFT", "train.grpo": "GRPO"}
 _FIGURES = ("accuracy", "sampled", "majority", "format")
 _REASONS = 12
 _POINTS = 30_000
+_HAIR = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A part of a funnel: `left` and `width` are percent of what was owed."""
+    """A part of a funnel: `left` and `width` are percent of what was owed; the smallest part is still a hair wide."""
 
     label: str
     kind: str
@@ -122,7 +123,7 @@ def trainings(job: Job) -> list[Training]:
     found = []
     for name, note, table in tables:
         steps = table["step"].to_list() if "step" in table.columns else list(range(1, table.height + 1))
-        charts = (line_chart(title, steps, series, most) for title, series in _series(table))
+        charts = (line_chart(title, steps, series, most, noisy=title != "loss") for title, series in _series(table))
         drawn = tuple(chart for chart in charts if chart is not None)
         if drawn:
             found.append(Training(name, _METHODS.get(note["op"], note["op"]), drawn))
@@ -175,7 +176,8 @@ def _bars(counts: Mapping[str, Any]) -> tuple[Bar, ...]:
     parts += [(f"{len(rest)} other reasons", "rejected", sum(count for _, count in rest))] if rest else []
     whole, left, bars = max(counts["owed"], sum(count for _, _, count in parts), 1), 0, []
     for label, kind, count in parts:
-        bars.append(Bar(label, kind, count, 100 * left / whole, 100 * count / whole))
+        width = max(100 * count / whole, _HAIR if count else 0.0)
+        bars.append(Bar(label, kind, count, min(100 * left / whole, 100 - width), width))
         left += count
     return tuple(bars)
 

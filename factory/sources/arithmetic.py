@@ -10,33 +10,51 @@ from __future__ import annotations
 
 import hashlib
 from math import prod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Operator = Literal["+", "-", "*"]
+Digits = Annotated[int, Field(ge=1, le=18)]
 _ROUNDS = 4
 
 
 class ArithmeticConfig(BaseModel):
-    """`digits`: most digits of a number; `terms`: numbers in an expression; `operators`: those to choose from, or one
+    """`digits`: most digits of a number, or one figure for each (`[1, 2]`); `terms`: numbers in an expression; `operators`: those to choose from, or one
     list for each gap between numbers (`[[+, -], [*]]`: only sums in which the product must come first); `form`: the
     question, with `{expression}` where the expression goes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    digits: int = Field(1, ge=1, le=18)
     terms: int = Field(2, ge=2, le=16)
+    digits: Digits | tuple[Digits, ...] = 1
     operators: tuple[Operator, ...] | tuple[tuple[Operator, ...], ...] = Field(("+", "-", "*"), min_length=1)
     form: str = "What is {expression}?"
 
-    @model_validator(mode="after")
-    def _check_operators(self) -> ArithmeticConfig:
-        if any(not gap or len(set(gap)) < len(gap) for gap in self.gaps):
-            raise ValueError("operators: a gap names none, or one twice")
-        if len(self.gaps) != self.terms - 1:
-            raise ValueError(f"operators: {self.terms} terms have {self.terms - 1} gaps, got {len(self.gaps)} lists")
-        return self
+    @field_validator("digits")
+    @classmethod
+    def _check_digits(cls, value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
+        terms = info.data.get("terms", 2)
+        if isinstance(value, tuple) and len(value) != terms:
+            raise ValueError(f"gives {len(value)} figures for {terms} terms")
+        return value
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many values each number can take."""
+        digits = self.digits if isinstance(self.digits, tuple) else (self.digits,) * self.terms
+        return [10**count for count in digits]
+
+    @field_validator("operators")
+    @classmethod
+    def _check_operators(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        gaps = value if isinstance(value[0], tuple) else (value,)
+        if any(not gap or len(set(gap)) < len(gap) for gap in gaps):
+            raise ValueError("names no operator for a gap, or one twice")
+        wanted = info.data.get("terms", 2) - 1
+        if isinstance(value[0], tuple) and len(gaps) != wanted:
+            raise ValueError(f"has {len(gaps)} lists for {wanted} gaps")
+        return value
 
     @property
     def gaps(self) -> list[tuple[str, ...]]:
@@ -55,8 +73,7 @@ class ArithmeticConfig(BaseModel):
     @property
     def distinct(self) -> int:
         """How many different problems there are."""
-        numbers: int = 10 ** (self.digits * self.terms)
-        return numbers * prod(map(len, self.gaps))
+        return prod(self.sizes) * prod(map(len, self.gaps))
 
 
 def make_item(config: ArithmeticConfig, seed: int, index: int) -> dict[str, Any]:
@@ -72,8 +89,8 @@ def make_item(config: ArithmeticConfig, seed: int, index: int) -> dict[str, Any]
 def _decode(config: ArithmeticConfig, code: int) -> tuple[list[int], list[str]]:
     numbers: list[int] = []
     operators: list[str] = []
-    for _ in range(config.terms):
-        code, number = divmod(code, 10 ** config.digits)
+    for size in config.sizes:
+        code, number = divmod(code, size)
         numbers.append(number)
     for gap in config.gaps:
         code, which = divmod(code, len(gap))

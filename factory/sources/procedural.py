@@ -43,7 +43,7 @@ class GymTask(BaseModel):
 
     task: str
     count: int = Field(ge=1)
-    start: int = Field(default=0, ge=0)
+    start: int = Field(default=0, ge=0, exclude_if=lambda start: not start)  # as if it were not there: old fingerprints hold
     seed: int | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -159,8 +159,10 @@ def _arithmetic(task: GymTask) -> ArithmeticConfig:
     try:
         return ArithmeticConfig(**task.config)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        first = max(error.errors(), key=lambda fault: len(fault["loc"]))  # of a union, the branch that fitted best
+        # a union names its branches in the path, which say nothing to a reader
+        field = ".".join(str(part) for part in first["loc"]
+                         if isinstance(part, int) or (part.isidentifier() and part != "int"))
         raise DataError(f"task 'arithmetic': config.{field}: {first['msg']}"
                         f"{did_you_mean(field, ArithmeticConfig.model_fields)}.") from None
 

@@ -75,8 +75,8 @@ def _fault(model: Any, chat: bool) -> str | None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model.location), **options)
         AutoModelForCausalLM.from_pretrained(str(model.location), **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        return f"{model.name} does not load: {str(error).splitlines()[0]}"
+    except Exception as error:  # each format's reader has its own errors, and whatever they say, it does not load
+        return f"{model.name} does not load: {(str(error) or type(error).__name__).splitlines()[0]}"
     ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     back: Any = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     if back.replace(" ", "") != _PROBE.replace(" ", ""):

@@ -24,7 +24,7 @@ def train_grpo(job: Job, params: GrpoParams, ctx: OpContext) -> TrainResult:
     Several inputs are joined. Rows that lack a prompt or a reference answer are left out and counted. Side tables:
     `curves` (step, reward, rewards/<name>/mean, completions/mean_length, …), `rollouts` (step, prompt_row_id, response,
     tokens, reward and each reward by name). Metrics: steps, reward_first and reward_last (mean reward of the first and
-    last tenth of the steps), seconds.
+    last quarter of the steps), seconds.
 
     Raises:
         DataError: no row is left.

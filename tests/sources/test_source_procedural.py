@@ -95,10 +95,14 @@ def test_a_task_without_a_seed_takes_the_steps() -> None:
 
 
 @pytest.mark.parametrize(("config", "count", "needles"), [
-    ({}, 301, ["count is 301", "only 300"]),
+    ({}, 301, ["301 problems are wanted", "only 300"]),
     ({"digit": 2}, 1, ["config.digit", "did you mean 'digits'"]),
     ({"operators": ["/"]}, 1, ["config.operators.0"]),
     ({"operators": []}, 1, ["config.operators"]),
+    ({"operators": [["+"], ["*"]]}, 1, ["config.operators", "2 lists for 1 gaps"]),
+    ({"operators": [["+"], []], "terms": 3}, 1, ["config.operators", "no operator"]),
+    ({"digits": [1, 2, 3]}, 1, ["config.digits", "3 figures for 2 terms"]),
+    ({"digits": [1, 0]}, 1, ["config.digits.1"]),
     ({"operators": ["+", "+"]}, 1, ["config.operators", "twice"]),
     ({"form": "What?"}, 1, ["config.form", "{expression}"]),
     ({"terms": 1}, 1, ["config.terms"]),
@@ -177,3 +181,22 @@ class TestGym:
             run([{"task": task, "count": 2, "config": config}])
         for needle in needles:
             assert needle in str(caught.value)
+
+
+def test_operators_and_digits_can_be_given_for_each_place() -> None:
+    config = {"terms": 3, "digits": [1, 2, 1], "operators": [["+", "-"], ["*"]]}
+    _, records = run([{"task": "arithmetic", "count": 400, "config": config}])
+    expressions = [record.values["prompt"][8:-1].split() for record in records if record.values]
+    assert {(left, right) for _, left, _, right, _ in expressions} == {("+", "*"), ("-", "*")}
+    assert max(int(one) for one, *_ in expressions) == 9
+    assert max(int(two) for _, _, two, _, _ in expressions) > 90
+
+
+@pytest.mark.parametrize("task", ["arithmetic", "basic_arithmetic"])
+def test_splits_of_one_seed_are_cut_from_the_same_items(task: str) -> None:
+    if task != "arithmetic":
+        pytest.importorskip("reasoning_gym")
+    _, whole = run([{"task": task, "count": 60, "seed": 9}])
+    _, first = run([{"task": task, "count": 40, "seed": 9}])
+    _, rest = run([{"task": task, "count": 20, "start": 40, "seed": 9}])
+    assert [record.values for record in [*first, *rest]] == [record.values for record in whole]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_advantages_are_centred_and_keep_the_order_of_rewards(rewards: list[floa
         found = advantages(rewards, scale=scale)
         assert abs(sum(found)) < 1e-6 * max(1.0, *map(abs, found)) * len(found)
         order = sorted(range(len(rewards)), key=lambda index: rewards[index])
-        assert all(found[low] <= found[high] + 1e-9 for low, high in zip(order, order[1:], strict=False))
+        assert all(found[low] <= found[high] + 1e-9 for low, high in itertools.pairwise(order))
 
 
 def test_advantages_are_those_that_the_trainer_computes() -> None:
@@ -81,8 +82,8 @@ def test_advantages_are_those_that_the_trainer_computes() -> None:
     assert advantages(rewards.tolist()) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("answer", ["", "<think>", "</answer>", "\x00" * 50, "<answer>9**9**9</answer>", "<think> " * 900,
-                                    "<answer> 14", "\\boxed{14}", "答案是14"])
+@pytest.mark.parametrize("answer", ["", "<think>", "</answer>", "\x00" * 50, "<answer>9**9**9</answer>",
+                                    "<think> " * 900, "<answer> 14", "\\boxed{14}", "答案是14"])
 def test_a_hostile_answer_costs_a_reward_and_nothing_else(answer: str) -> None:
     found = {name: reward(answer, ROW)
              for name, reward in named_rewards(params(accuracy=1.0, format=1.0, language=1.0)).items()}

@@ -1,4 +1,4 @@
-"""A loop of the smallest size that is still real: rule-made corpus, TRL trainings of an untrained nano model, checks."""
+"""A loop of the smallest size that is still real: a rule-made corpus, TRL trainings of an untrained nano model."""
 
 from __future__ import annotations
 
