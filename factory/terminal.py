@@ -61,7 +61,8 @@ def show_run(report: RunReport, warehouse: Path, as_json: bool) -> None:
         console.print()
     steps = fold(report.steps, report_parts(report.steps))
     _show_measured([step for step in steps if step.kind in ("scores", "tables")], report)
-    _show_funnel([step for step in steps if step.kind in ("rows", "selection", "receipt")])
+    _show_funnel([step for step in steps if step.kind in ("rows", "selection")
+                  or (step.kind == "receipt" and step.counts.owed)])
     show_loop(steps, report, Warehouse(warehouse))
     _show_unfinished(steps)
     for trace in report.tracebacks:

@@ -61,8 +61,8 @@ def _show_checkpoints(judged: Sequence[StepReport], report: RunReport, warehouse
             seconds = span(training.metrics["seconds"]) if "seconds" in training.metrics else ""
             on = _datasets(training, report.recipe)
         shown = _short(name, report.recipe) + (f" ({step.step})" if names.count(name) > 1 else "")
-        rows.append([shown, by, *(f"{metrics[metric]:.3f}" if metric in metrics else "" for metric in EVALUATED.values()),
-                     seconds, on])
+        values = [f"{metrics[metric]:.3f}" if metric in metrics else "" for metric in EVALUATED.values()]
+        rows.append([shown, by, *values, seconds, on])
     _section(["checkpoint", "by", *EVALUATED, "time", "trained on (rows)"], rows, (*EVALUATED, "time"))
 
 
@@ -107,7 +107,7 @@ def _told(training: Training) -> str:
     on = []
     for learned in training.datasets:
         by = f" by {', '.join(learned.writers)}" if learned.writers else ""
-        on.append(f"{learned.ref} ({learned.rows:,} rows{by})")
+        on.append(f"{learned.ref} ({learned.rows:,} row{'s' if learned.rows != 1 else ''}{by})")
     return f"{training.op or 'a training'} on {', '.join(on)}" + (", from" if training.base is not None else "")
 
 
@@ -117,8 +117,7 @@ def about(manifest: Manifest) -> str:
     if manifest.kind == "checkpoint":
         return figures(facts["metrics"], 3)
     if manifest.kind == "report":
-        of = f" of {facts['checkpoint']}" if facts.get("checkpoint") else ""
-        return figures(facts["metrics"], 2) + of
+        return figures(facts["metrics"], 2).removesuffix(", …")
     if manifest.kind == "gate":
         return "passed" if facts["passed"] else "not passed"
     if manifest.kind == "receipt":

@@ -124,7 +124,8 @@ _S, _I, _B = pl.String, pl.Int64, pl.Boolean
 _DATASETS = {"ref": _S, "dataset": _S, "version": _I, "kind": _S, "op": _S, "op_version": _I, "recipe": _S, "step": _S,
              "run_id": _S, "step_fingerprint": _S, "content_hash": _S, "row_count": _I, "bytes": _I, "rows_in": _I,
              "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "reasons": _S, "tokens_in": _I, "tokens_out": _I,
-             "model": _S, "by_checkpoint": _S, "checkpoint": _S, "partial": _B, "parent_version": _I, "license": pl.List(_S), "created_at": _S}
+             "model": _S, "by_checkpoint": _S, "checkpoint": _S,
+             "partial": _B, "parent_version": _I, "license": pl.List(_S), "created_at": _S}
 _PARTS = {"ref": _S, "table_name": _S, "part_no": _I, "path": _S, "sha256": _S, "rows": _I, "bytes": _I,
           "min_row_id": _I, "max_row_id": _I}
 _INPUTS = {"ref": _S, "input_ref": _S, "role": _S, "input_content_hash": _S, "step": _S}

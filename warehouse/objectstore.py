@@ -67,6 +67,17 @@ class LocalStore:
             os.fsync(file.fileno())
         return self.adopt(scratch, key)
 
+    def copy_if_absent(self, key: str, source: Path) -> bool:
+        """Create `key` with the bytes of a file, whatever its size. False when it exists already."""
+        if self.exists(key):
+            return False
+        scratch = self.scratch() / uuid.uuid4().hex
+        with open(source, "rb") as read, open(scratch, "wb") as write:
+            shutil.copyfileobj(read, write, 16 << 20)
+            write.flush()
+            os.fsync(write.fileno())
+        return self.adopt(scratch, key)
+
     def adopt(self, scratch: Path, key: str) -> bool:
         """Give a finished, fsynced scratch file its final name;
         False (and the age refreshed) when the name is taken."""

@@ -198,10 +198,10 @@ class Warehouse:
         layout.check_name(name)
         files, size = {}, 0
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            data = path.read_bytes()
-            digest = hashlib.sha256(data).hexdigest()
-            self.store.put_if_absent(layout.checkpoint_file(digest), data)
-            files[path.relative_to(folder).as_posix()], size = digest, size + len(data)
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self.store.copy_if_absent(layout.checkpoint_file(digest), path)
+            files[path.relative_to(folder).as_posix()], size = digest, size + path.stat().st_size
         if not files:
             raise WarehouseError(f"checkpoint {name}: the trainer left no files in its folder")
         while True:

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import polars as pl
@@ -188,7 +188,9 @@ class _Models:
                 raise validation_error(error, ModelSpec, self.loaded.path, self.loaded.positions,
                                        ("models", name)) from None
             try:
-                self._done[name] = resolve(spec, self.loaded.base_dir, checkpoint=self.checkpoints)
+                found = resolve(spec, self.loaded.base_dir, checkpoint=self.checkpoints)
+                # a model that is nowhere but in the recipe is called as the recipe calls it
+                self._done[name] = replace(found, name=name) if found.kind in ("config", "replay") else found
             except (ModelError, DataError) as error:
                 given = next(kind for kind in MODEL_SOURCES if getattr(spec, kind) is not None)
                 inner = ("answers",) if given == "replay" else ()

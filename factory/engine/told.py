@@ -1,7 +1,7 @@
 """What is said of a step that ended, in a few words, and which steps are told as one.
 
-A report such as `check` is made of steps named after it (`check.greedy`, `check.greedy.correct`): they are its parts, and
-what a run prints tells the report alone, with the time and the answers of all. A part that failed speaks for itself.
+A report such as `check` is made of steps named after it (`check.greedy`, `check.greedy.correct`): they are its parts.
+What a run prints tells the report alone, with the time and the answers of all; a part that failed speaks for itself.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from factory.engine.errors import MissingExtraError, ModelError
 from factory.models.base import Completion, Request
 from factory.models.decode import Batch, Row
 from factory.models.open import ModelRuntime, backend
+from factory.models.quiet import quietly
 from factory.models.rendering import Renderer, cut_at_stop
 from factory.models.spec import ResolvedModel
 
@@ -169,7 +170,7 @@ def _load(model: ResolvedModel, dtype: Any, device: str) -> tuple[Any, Any]:
         options = {"revision": model.spec.revision}
     elif model.kind == "gguf":
         source, options = str(Path(model.location).parent), {"gguf_file": Path(model.location).name}
-    with _quiet():
+    with quietly():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             net: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
@@ -188,20 +189,3 @@ def _end_ids(net: Any, tokenizer: Any) -> frozenset[int]:
     for found in (getattr(one, "eos_token_id", None) for one in settings):
         ends.update([] if found is None else found if isinstance(found, list) else [found])
     return frozenset(ends)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and advice, which would break a progress display; as before afterwards."""
-    from transformers.utils import logging as library_logging
-
-    logging: Any = library_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -20,9 +20,9 @@ _ROUNDS = 4
 
 
 class ArithmeticConfig(BaseModel):
-    """`digits`: most digits of a number, or one figure for each (`[1, 2]`); `terms`: numbers in an expression; `operators`: those to choose from, or one
-    list for each gap between numbers (`[[+, -], [*]]`: only sums in which the product must come first); `form`: the
-    question, with `{expression}` where the expression goes."""
+    """`terms`: numbers in an expression; `digits`: most digits of a number, or one figure for each (`[1, 2]`);
+    `operators`: those to choose from, or one list for each gap between numbers (`[[+, -], [*]]`: only sums in which
+    the product must come first); `form`: the question, with `{expression}` where the expression goes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

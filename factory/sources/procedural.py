@@ -43,7 +43,7 @@ class GymTask(BaseModel):
 
     task: str
     count: int = Field(ge=1)
-    start: int = Field(default=0, ge=0, exclude_if=lambda start: not start)  # as if it were not there: old fingerprints hold
+    start: int = Field(default=0, ge=0, exclude_if=lambda start: not start)  # left out at 0: old fingerprints hold
     seed: int | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from factory.engine.errors import DataError, MissingExtraError
 from factory.engine.op import GateResult, Job, Kind, OpContext, Params, op
 from factory.engine.text import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from factory.models.quiet import quietly
 
 _PROBE = f"{THINK_OPEN} 2 + 2 = 4. {THINK_CLOSE} {ANSWER_OPEN} 4 {ANSWER_CLOSE}"
 
@@ -73,8 +74,9 @@ def _fault(model: Any, chat: bool) -> str | None:
 
     options = {"revision": model.spec.revision} if model.kind == "hub" else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model.location), **options)
-        AutoModelForCausalLM.from_pretrained(str(model.location), **options)
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(str(model.location), **options)
+            AutoModelForCausalLM.from_pretrained(str(model.location), **options)
     except Exception as error:  # each format's reader has its own errors, and whatever they say, it does not load
         return f"{model.name} does not load: {(str(error) or type(error).__name__).splitlines()[0]}"
     ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]

@@ -28,8 +28,8 @@ PROSE = [
     " I add first: 2 + 3 = 5. Then I multiply: 5 * 4 = 20.", " I subtract first: 2 - 3 = -1.",
     " 先算乘法: 3 * 4 = 12. 再算加法: 2 + 12 = 14.", " 再算减法: 2 - 12 = -10.", " 先算加法: 先算减法: 再算乘法:",
 ]
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 OPPOSITES = {"hot": "cold", "big": "small", "up": "down", "open": "closed", "fast": "slow", "light": "dark",
              "early": "late", "full": "empty"}
 
@@ -71,7 +71,8 @@ def main() -> None:
     lines = [json.dumps({"prompt": question, "response": answer}) for question, answer in tasks]
     (HERE / "short_tasks.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = [f" {question} {answer}" for question, answer in tasks if not any(sign.isdigit() for sign in question)]
-    words += [f" {digit}" for digit in range(10)] + [" Which is larger, or smaller?", " Which number comes after?", " Which number comes before?"]
+    words += [f" {digit}" for digit in range(10)]
+    words += [" Which is larger, or smaller?", " Which number comes after?", " Which number comes before?"]
     tokenizer = make_tokenizer((PROSE + words) * 4)
     tokenizer.save_pretrained(HERE / "tokenizer")
     print(f"{len(tasks)} short tasks; {len(tokenizer)} tokens")

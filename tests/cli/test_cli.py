@@ -142,7 +142,7 @@ def test_trace_up_and_down(house: Shell) -> None:
     up = house.json("trace", row)
     assert [(hop["depth"], hop["dataset"], hop["role"]) for hop in up] == [
         (0, "pico/samples@1", "prompt"), (1, "pico/problems@1", None)]
-    assert up[0]["model"] == "replay"
+    assert up[0]["model"] == "rules"
     assert up[1]["origin"].startswith("arithmetic")
     down = house.json("trace", up[1]["row_id"], "--down")
     assert [hop["depth"] for hop in down] == [0, 1, 1, 1, 1]

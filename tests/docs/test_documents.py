@@ -46,14 +46,16 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 
 
 def test_readme_recipe_plans(tmp_path: Path) -> None:
-    """With the file it names and a commit in place of the placeholder."""
-    (text,) = blocks("README.md", "yaml")
+    """With the files it names and a commit in place of the placeholder; its second block goes on with the steps."""
+    text = "".join(blocks("README.md", "yaml"))
     assert "<full commit hash>" in text
     (tmp_path / "r.yaml").write_text(text.replace("<full commit hash>", "0123456789abcdef" * 2 + "01234567"))
-    pl.DataFrame({"question": ["1+1?"], "answer": ["2"]}).write_ndjson(tmp_path / "train.jsonl")
+    for name in ("train", "test"):
+        pl.DataFrame({"question": ["1+1?"], "answer": ["2"]}).write_ndjson(tmp_path / f"{name}.jsonl")
     planned = factory.plan(tmp_path / "r.yaml", warehouse=tmp_path / "house")
     assert list(planned.plan.steps)[:2] == ["problems", "samples"]
     assert planned.plan.steps["samples"].params.model_dump()["n"] == 4
+    assert list(planned.plan.steps)[-1] == "gate"
 
 
 def test_contributing_op_runs(tmp_path: Path) -> None:

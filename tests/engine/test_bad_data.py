@@ -241,6 +241,7 @@ from factory.engine.op import SCORE_SCHEMA, Kind, op
 
 @op("test.nan_scores", version=1, kind=Kind.SCORE, columns=("level",), out={"level_seen": pl.Float64()})
 def nan_scores(batch, params, ctx):
+    """Scores that are no numbers."""
     return pl.DataFrame({"passed": [None] * batch.height}, schema_overrides={"passed": pl.Boolean}).with_columns(
         batch["level"].alias("level_seen"))
 ''')

@@ -20,7 +20,7 @@ NANO = Path(__file__).parents[2] / "recipes" / "nano"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     shutil.copytree(NANO / "tokenizer", tmp_path / "tokenizer")
-    shutil.copy(NANO / "config.json", tmp_path / "nano.json")
+    shutil.copy(NANO / "nano.json", tmp_path / "nano.json")
     return tmp_path
 
 
@@ -83,6 +83,6 @@ def test_the_tokenizer_of_the_nano_models_loses_no_text() -> None:
     for text in texts:
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    config = json.loads((NANO / "config.json").read_text())
+    config = json.loads((NANO / "nano.json").read_text())
     assert len(tokenizer) <= config["vocab_size"]
     assert (config["eos_token_id"], config["pad_token_id"]) == (tokenizer.eos_token_id, tokenizer.pad_token_id)

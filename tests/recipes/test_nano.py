@@ -5,6 +5,7 @@ One real run (about ten minutes on two cores) that all tests here read.
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_the_splits_share_no_problem(tmp_path: Path) -> None:
     assert not set(splits["corpus_problems"]) & set(splits["rl_problems"])
     assert set(splits["problems"]) == set(splits["corpus_problems"]) | set(splits["rl_problems"])
     assert len(held) + len(splits["problems"]) == 1000
+
+
+def test_the_files_beside_it_are_what_its_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(REPOSITORY / "recipes" / "nano" / "make_files.py"))
+    monkeypatch.setitem(script["main"].__globals__, "HERE", tmp_path)
+    script["main"]()
+    kept = REPOSITORY / "recipes" / "nano"
+    for name in ("short_tasks.jsonl", "tokenizer/tokenizer.json", "tokenizer/chat_template.jinja"):
+        assert (tmp_path / name).read_bytes() == (kept / name).read_bytes(), name
 
 
 @pytest.fixture(scope="module")

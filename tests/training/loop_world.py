@@ -36,7 +36,7 @@ def recipe(**changed: dict[str, Any]) -> dict[str, Any]:
     }
     return {"recipe": "loop", "seed": 5, "models": {
         "rules": {"replay": {"rules": [{"text": RIGHT}]}},
-        "nano": {"config": str(NANO / "config.json"), "tokenizer": str(NANO / "tokenizer"), "init_seed": 2},
+        "nano": {"config": str(NANO / "nano.json"), "tokenizer": str(NANO / "tokenizer"), "init_seed": 2},
     }, "steps": {**steps, **changed}}
 
 

@@ -22,7 +22,7 @@ NANO = Path(__file__).parents[2] / "recipes" / "nano"
 def checkpoint(tmp_path: Path) -> Path:
     """A nano model as a trainer saves it."""
     folder = tmp_path / "checkpoint"
-    settings = json.loads((NANO / "config.json").read_text())
+    settings = json.loads((NANO / "nano.json").read_text())
     settings.pop("model_type")
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings)).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(NANO / "tokenizer").save_pretrained(folder)

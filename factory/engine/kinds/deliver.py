@@ -32,7 +32,9 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         context = replace(call.context(), tell=emit, stopping=stopping)
         result = call.spec.func(job, call.op_params, context)
         facts, tables, content = _read_result(call, result)
-        rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs))
+        # a report, a gate or a page over several datasets tells about them and passes on no row
+        passes_on = call.spec.kind is Kind.TRAIN or call.from_inputs == 1
+        rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs)) if passes_on else 0
         record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
                               usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters)
     finally:

@@ -45,21 +45,22 @@ def recipe(folder: Path, **top: Any) -> dict[str, Any]:
         "base": {"op": "loop.tune", "from": "sums", "model": "nano"},
         "base_check": {**check, "model": "base"},
         "written": {"op": "generate.sample", "from": "sums", "model": "base",
-                    "params": {**ASKING, "n": 2, "temperature": 1.0}},
+                    "params": {**ASKING, "n": 2, "temperature": 0.5}},
         "length": {"op": "filter.length", "from": "written"},
-        "chosen": {"op": "select.rejection", "from": "written", "where": [{"length": {"passed": {"in": [True, False]}}}]},
+        "chosen": {"op": "select.rejection", "from": "written",
+                   "where": [{"length": {"passed": {"in": [True, False]}}}]},
         "dev": {"op": "loop.tune", "from": ["chosen", "more"], "model": "base"},
         "dev_check": {**check, "model": "dev"},
         "gate": {"op": "gate.checkpoint", "from": ["dev_check", "base_check"], "model": "dev"},
         "out": {"op": "publish.folder", "from": "chosen", "params": {"to": "out"}},
     }
-    models = {"nano": {"config": str(NANO / "config.json"), "tokenizer": str(NANO / "tokenizer"), "init_seed": 1}}
-    return {"recipe": "loop", "plugins": ["loop_world"], "models": models, "steps": steps, **top}
+    models = {"nano": {"config": str(NANO / "nano.json"), "tokenizer": str(NANO / "tokenizer"), "init_seed": 1}}
+    return {"recipe": "loop", "plugins": ["tiny_loop"], "models": models, "steps": steps, **top}
 
 
 def after() -> dict[str, Any]:
     """Another recipe that takes a checkpoint of the first by its name."""
-    return {"recipe": "after", "plugins": ["loop_world"], "models": {"dev": {"checkpoint": "loop/dev"}}, "steps": {
+    return {"recipe": "after", "plugins": ["tiny_loop"], "models": {"dev": {"checkpoint": "loop/dev"}}, "steps": {
         "more": {"op": "source.files", "params": {"paths": ["more.jsonl"]}},
         "written": {"op": "generate.sample", "from": "more", "model": "dev", "params": {**ASKING, "n": 1}},
         "tuned": {"op": "loop.tune", "from": "written", "model": "dev"}}}
