@@ -10,7 +10,7 @@ from typing import Any
 
 from factory.training.settings import GrpoParams
 from trainers.data import grpo_examples, read_rows
-from trainers.job import progress_callback, read_job, save_results, use_machine
+from trainers.job import progress_callback, read_job, save_results, share_of, use_machine
 from trainers.model import load_model
 from trainers.rewards import Rollouts
 from trainers.sft import schedule_arguments
@@ -27,9 +27,9 @@ def main() -> None:
 
     model, tokenizer = load_model(job.model, device, dtype)
     prompts = Dataset.from_dict(grpo_examples(read_rows(job)))
-    rollout = params.group * params.prompts_per_step
+    rollout = share_of(params.group * params.prompts_per_step)
     update = rollout // params.updates
-    micro = params.micro_batch or update
+    micro = min(params.micro_batch or update, update)
     rollouts = Rollouts(params)
     arguments = GRPOConfig(
         output_dir=str(job.output / "work"), seed=job.seed, data_seed=job.seed, use_cpu=device == "cpu",

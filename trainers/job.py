@@ -40,6 +40,14 @@ def use_machine(job: TrainJob) -> tuple[str, Any]:
     return device, getattr(torch, dtype)
 
 
+def share_of(batch: int) -> int:
+    """This device's part of a batch: `accelerate launch` says how many processes there are."""
+    devices = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch % devices:
+        sys.exit(f"a batch of {batch} cannot be shared by {devices} devices: choose a multiple of {devices}")
+    return batch // devices
+
+
 def progress_callback(job: TrainJob, describe: Callable[[dict[str, Any]], str]) -> Any:
     """A transformers callback that appends (done, total, what was measured) after each logged step."""
     from transformers import TrainerCallback

@@ -10,7 +10,7 @@ from typing import Any
 
 from factory.training.settings import Schedule, SftParams
 from trainers.data import read_rows, sft_examples
-from trainers.job import progress_callback, read_job, save_results, use_machine
+from trainers.job import progress_callback, read_job, save_results, share_of, use_machine
 from trainers.model import load_model
 
 
@@ -32,9 +32,10 @@ def main() -> None:
 
     model, tokenizer = load_model(job.model, device, dtype)
     examples = Dataset.from_dict(sft_examples(read_rows(job)))
-    settings, devices = params.optimizer, max(1, _devices())
-    per_device = settings.batch // devices
+    settings = params.optimizer
+    per_device = share_of(settings.batch)
     micro = min(settings.micro_batch or per_device, per_device)
+    updates = len(examples) * params.epochs / settings.batch
     arguments = SFTConfig(
         output_dir=str(job.output / "work"), seed=job.seed, data_seed=job.seed, use_cpu=device == "cpu",
         bf16=str(dtype) == "torch.bfloat16", fp16=False, num_train_epochs=params.epochs,
@@ -42,7 +43,8 @@ def main() -> None:
         learning_rate=settings.lr, weight_decay=settings.weight_decay, adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1], max_grad_norm=settings.max_grad_norm, max_length=None,
         completion_only_loss=True, packing=False, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_steps=5, logging_first_step=True, dataloader_pin_memory=False, gradient_checkpointing=False,
+        logging_steps=max(1, int(updates / 300)), logging_first_step=True, dataloader_pin_memory=False,
+        gradient_checkpointing=False,
         **schedule_arguments(settings.schedule))
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer,
                          callbacks=[progress_callback(job, lambda logs: f"loss {float(logs.get('loss', 0)):.3f}")])
@@ -58,12 +60,6 @@ def _drop_long(trainer: Any, longest: int) -> None:
     kept = trainer.train_dataset.filter(lambda row: len(row["input_ids"]) <= longest)
     trainer.too_long = len(trainer.train_dataset) - len(kept)
     trainer.train_dataset = kept
-
-
-def _devices() -> int:
-    import torch
-
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def _die_with_parent() -> None:
 
 def _watch(command: list[str], log: Path, progress: Path, ctx: OpContext) -> int:
     """Wait for the process, telling its progress; end it when the run wants to stop."""
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1"}
+    scratch = log.parent / "tmp"  # what libraries leave behind goes when the work folder goes
+    scratch.mkdir()
+    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
     with open(log, "wb") as out:
         # a session of its own: Ctrl-C in the terminal is for the driver to judge
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,

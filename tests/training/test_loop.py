@@ -40,7 +40,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loop, dict[str, Any]
 def test_a_checkpoint_knows_its_data_and_its_base(loop: tuple[Loop, dict[str, Any]]) -> None:
     warehouse = Warehouse(loop[0].root)
     sft, grpo = warehouse.checkpoint("loop/sft"), warehouse.checkpoint("loop/grpo")
-    assert (sft.base, sft.dataset_ref) == ("config", "loop/corpus@1")
+    assert (sft.base, sft.dataset_ref) == ("nano", "loop/corpus@1")
     assert (grpo.base, grpo.dataset_ref) == ("loop/sft@1", "loop/problems@1")
     assert "config.json" in sft.files
     assert "model.safetensors" in sft.files
