@@ -64,10 +64,18 @@ def check(row: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run the seeds, print a table and one JSON line."""
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "1,2,3").split(",")]
-    rows = []
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(run_seed(seed, Path(folder)))
+    rows: list[dict[str, Any]] = []
+    try:
+        for seed in seeds:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(run_seed(seed, Path(folder)))
+    finally:  # what was measured is shown even if a seed fails
+        show(rows)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table and the JSON line."""
+    seeds = [row["seed"] for row in rows]
     table = Table("", *(f"seed {seed}" for seed in seeds), title="held-out problems: greedy / mean of 4 samples")
     for stage in STAGES:
         table.add_row(stage, *(f"{row[f'{stage}_accuracy']:.3f} / {row[f'{stage}_sampled']:.3f}" for row in rows))

@@ -12,20 +12,23 @@ from factory.training.settings import ModelFiles
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 
 
-def load_model(files: ModelFiles, device: str, dtype: Any) -> tuple[Any, Any]:
-    """(model, tokenizer). The tokenizer has a padding token, pads on the left, and decodes the reasoning tags.
+def load_model(files: ModelFiles, device: str) -> tuple[Any, Any, Any]:
+    """(model in float32, tokenizer, the dtype in which the model was stored). The tokenizer has a padding token, pads
+    on the left, and decodes the reasoning tags.
 
     Raises:
         ValueError: the tokenizer has no end token, or declares a reasoning tag special: trainers decode without special
             tokens, and every reward would see text without its tags.
     """
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
     if files.kind == "config":
         set_seed(files.init_seed)
         settings = json.loads(Path(files.location).read_text(encoding="utf-8"))
         config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        stored = torch.float32
         tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
     else:
         source, options = files.location, {}
@@ -34,7 +37,8 @@ def load_model(files: ModelFiles, device: str, dtype: Any) -> tuple[Any, Any]:
         elif files.kind == "gguf":
             source, options = str(Path(source).parent), {"gguf_file": Path(source).name}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        stored = AutoConfig.from_pretrained(source, **options).dtype or torch.float32
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
     if files.chat_template is not None:
         tokenizer.chat_template = files.chat_template
     _check_tokenizer(tokenizer)
@@ -44,7 +48,14 @@ def load_model(files: ModelFiles, device: str, dtype: Any) -> tuple[Any, Any]:
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = _ends(model, tokenizer)
-    return model.to(device), tokenizer
+    return model.to(device), tokenizer, stored
+
+
+def give_reference(model: Any, folder: Path) -> None:
+    """Lay the starting weights out in a folder and let the model's name be that folder: TRL loads its reference model
+    by name, and a hub name would be today's main branch, a GGUF's or a config's nothing at all."""
+    model.save_pretrained(folder)
+    model.config._name_or_path = model.name_or_path = str(folder)
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

@@ -9,8 +9,11 @@ them, `advantages` states the same for reading and testing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+import polars as pl
 
 from factory.filters.language import consistency
 from factory.training.settings import GrpoParams
@@ -19,6 +22,7 @@ from factory.verifiers.gym import check_gym
 from factory.verifiers.math import check_math
 from trainers.data import completion_text
 
+FLUSH_ROWS = 4096
 Row = dict[str, Any]
 Reward = Callable[[str, Row], float]
 
@@ -36,7 +40,8 @@ def named_rewards(params: GrpoParams) -> dict[str, Reward]:
     known: dict[str, Reward] = {
         "accuracy": lambda answer, row: accuracy(answer, row, params.verifier),
         "format": lambda answer, row: float(check_format(answer, params.form).label == "correct"),
-        "language": lambda answer, row: consistency(answer, params.target, row.get("question", "")),
+        # an answer without a word keeps to every language, which a trainer would soon find out
+        "language": lambda answer, row: consistency(answer, params.target, row.get("question", "")) or 0.0,
     }
     return {name: known[name] for name in params.rewards}
 
@@ -56,12 +61,14 @@ def advantages(rewards: Sequence[float], *, scale: bool = True) -> list[float]:
 
 
 class Rollouts:
-    """Reward functions as TRL calls them, and a record of every answer with its rewards."""
+    """Reward functions as TRL calls them, and a record of every answer with its rewards, written below `folder` as it
+    grows (`rollouts.parquet` when closed)."""
 
-    def __init__(self, params: GrpoParams):
-        self.params = params
+    def __init__(self, params: GrpoParams, folder: Path):
+        self.params, self.folder = params, folder / "rollouts"
         self.rows: list[dict[str, Any]] = []
         self._named = named_rewards(params)
+        self._open = self._parts = 0
 
     def functions(self) -> list[Callable[..., list[float]]]:
         """One function a reward; the first also opens the records of the batch."""
@@ -71,10 +78,24 @@ class Rollouts:
         """Their weights, in the same order."""
         return [self.params.rewards[name] for name in self._named]  # type: ignore[index]
 
+    def close(self) -> None:
+        """Join what was written."""
+        self._flush()
+        parts = sorted(self.folder.glob("*.parquet"))
+        pl.scan_parquet(parts).sink_parquet(self.folder.with_suffix(".parquet"))
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            pl.DataFrame(self.rows).write_parquet(self.folder / f"{self._parts:06d}.parquet")
+            self._parts, self.rows = self._parts + 1, []
+
     def _function(self, name: str, first: bool) -> Callable[..., list[float]]:
         def reward(prompts: list[Any], completions: list[Any], trainer_state: Any, **columns: Any) -> list[float]:
             values = []
             if first:
+                if len(self.rows) >= FLUSH_ROWS:
+                    self._flush()
                 self._open = len(self.rows)
             for index, completion in enumerate(completions):
                 row = {key: column[index] for key, column in columns.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from factory.training.settings import Schedule, SftParams
-from trainers.data import read_rows, sft_examples
+from trainers.data import check_labels, read_rows, sft_examples
 from trainers.job import progress_callback, read_job, save_results, share_of, use_machine
 from trainers.model import load_model
 
@@ -26,33 +26,34 @@ def main() -> None:
     """Train as the job says."""
     job = read_job("sft")
     params = SftParams.model_validate(job.params)
-    device, dtype = use_machine(job)
+    device, machine = use_machine(job)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load_model(job.model, device, dtype)
-    examples = Dataset.from_dict(sft_examples(read_rows(job)))
+    model, tokenizer, stored = load_model(job.model, device)
+    rows = read_rows(job)
+    examples = Dataset.from_dict(sft_examples(rows))
     settings = params.optimizer
     per_device = share_of(settings.batch)
     micro = min(settings.micro_batch or per_device, per_device)
     updates = len(examples) * params.epochs / settings.batch
     arguments = SFTConfig(
-        output_dir=str(job.output / "work"), seed=job.seed, data_seed=job.seed, use_cpu=device == "cpu",
-        bf16=str(dtype) == "torch.bfloat16", fp16=False, num_train_epochs=params.epochs,
+        output_dir=str(job.output / "work"), seed=job.seed, data_seed=job.seed, num_train_epochs=params.epochs,
         per_device_train_batch_size=micro, gradient_accumulation_steps=per_device // micro,
         learning_rate=settings.lr, weight_decay=settings.weight_decay, adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1], max_grad_norm=settings.max_grad_norm, max_length=None,
         completion_only_loss=True, packing=False, save_strategy="no", report_to="none", disable_tqdm=True,
         logging_steps=max(1, int(updates / 300)), logging_first_step=True, dataloader_pin_memory=False,
-        gradient_checkpointing=False,
-        **schedule_arguments(settings.schedule))
+        gradient_checkpointing=False, logging_nan_inf_filter=False, **machine, **schedule_arguments(settings.schedule))
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer,
                          callbacks=[progress_callback(job, lambda logs: f"loss {float(logs.get('loss', 0)):.3f}")])
     _drop_long(trainer, params.max_length)
+    check_labels(trainer.train_dataset, tokenizer, model.generation_config.eos_token_id,
+                 {row["response"].strip() for row in rows})
     found = trainer.train()
     save_results(job, trainer, {"loss": float(found.training_loss), "steps": float(trainer.state.global_step),
                                 "rows": float(len(trainer.train_dataset)), "rows_too_long": float(trainer.too_long),
-                                "seconds": float(found.metrics["train_runtime"])})
+                                "seconds": float(found.metrics["train_runtime"])}, stored)
 
 
 def _drop_long(trainer: Any, longest: int) -> None:

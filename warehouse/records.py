@@ -168,7 +168,7 @@ class Manifest(Record):
 
 class CheckpointRecord(Record):
     """A committed model checkpoint: its files by sha256 and the dataset versions that trained it (`dataset_ref` is the
-    first of `dataset_refs`)."""
+    first of `dataset_refs`). `partial` is one of a rehearsal with `--limit`."""
 
     format: int = FORMAT
     name: str
@@ -181,6 +181,7 @@ class CheckpointRecord(Record):
     files: dict[str, str]
     bytes: int
     metrics: dict[str, float] = Field(default_factory=dict)
+    partial: bool = False
     run_id: str = ""
     created_at: str = ""
 

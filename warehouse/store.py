@@ -223,14 +223,16 @@ class Warehouse:
         return [found for found in records if name is None or found.name == name]
 
     def checkpoint(self, ref: str) -> CheckpointRecord:
-        """The record of `name@2`, or the latest of `name`."""
+        """The record of `name@2`, or the latest of `name` that is whole (of rehearsals alone: the latest)."""
         try:
             name, version = layout.split_ref(ref)
         except ValueError as error:
             raise NotInWarehouse(str(error)) from None
         known = self.checkpoints(name)
-        for found in reversed(known):
-            if version is None or str(found.version) == version:
+        if version is None and known:
+            return next((found for found in reversed(known) if not found.partial), known[-1])
+        for found in known:
+            if str(found.version) == version:
                 return found
         raise NotInWarehouse(f"no checkpoint {ref!r} in {self.root}: it has "
                              f"{', '.join(f.ref for f in self.checkpoints()) or 'none'}")
@@ -247,6 +249,8 @@ class Warehouse:
                 source = self.store.path(layout.checkpoint_file(digest))
                 try:
                     os.link(source, target)
+                except FileExistsError:  # another run has just put it there
+                    continue
                 except OSError:
                     shutil.copyfile(source, target)
         return destination

@@ -26,6 +26,7 @@ def task_facts(plan: Plan, step: Step, inputs: list[Manifest], reports: list[Ste
         models = sorted({s.model.name for s in plan.steps.values() if s.model is not None})
         return {"input_names": step.inputs[: step.from_inputs], "recipe": plan.recipe_name,
                 "recipe_text": plan.loaded.text, "content_hash": inputs[0].content_hash, "models": models,
+                "partial": step.partial,
                 "notes": {name: note(found) for name, found in zip(step.inputs, inputs, strict=True)},
                 "license": sorted({name for found in inputs for name in found.license}),
                 "funnel": [{"step": report.step, "ref": report.ref, "op": report.op, **report.counts.model_dump()}
@@ -45,7 +46,8 @@ def note(found: Manifest) -> dict[str, Any]:
     return {"ref": found.ref, "kind": found.kind, "op": found.op, "rows": found.row_count,
             "counts": found.counts.model_dump(), "model": found.facts.get("model"),
             "by_checkpoint": found.facts.get("by_checkpoint"), "checkpoint": found.facts.get("checkpoint"),
-            "metrics": found.facts.get("metrics", {}), "tables": sorted(found.tables),
+            "metrics": found.facts.get("metrics", {}), "weighted": bool(found.facts.get("weighted")),
+            "tables": sorted(found.tables),
             "passed": found.facts.get("passed"), "reason": found.facts.get("reason"),
             "inputs": [{"role": item.role, "ref": item.ref} for item in found.inputs]}
 

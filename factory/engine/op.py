@@ -33,6 +33,7 @@ for every row: one that yields nothing gets one slot that is rejected or failed.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,6 +210,7 @@ class TrainResult:
     checkpoint: Path
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ class OpSpec:
     asks_model: bool
     dedup: bool
     runtime: type[BaseModel] | None
+    code: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -254,9 +257,11 @@ class OpSpec:
         return self.kind is Kind.GLOBAL and hasattr(self.func, "against")
 
     def source_text(self) -> str:
-        """The op's module source, to warn when code changed under an unchanged version."""
+        """The source of the op's module and of those in `code`, to warn when it changed under an unchanged version."""
         module = inspect.getmodule(self.func)
-        return inspect.getsource(module) if module is not None else ""
+        texts = [inspect.getsource(module)] if module is not None else []
+        found = [importlib.util.find_spec(name) for name in self.code]  # found, never imported
+        return "".join(texts + [Path(spec.origin).read_text("utf-8") for spec in found if spec and spec.origin])
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +297,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
        out: Mapping[str, pl.DataType] | Callable[[Any], Mapping[str, pl.DataType]] | None = None,
        identity: Callable[[Any, PlanContext], Any] | None = None, extensible: Sequence[str] = (),
        provenance: Sequence[str] = (), asks_model: bool = False, dedup: bool = False,
-       runtime: type[BaseModel] | None = None) -> Callable[[Any], Any]:
+       runtime: type[BaseModel] | None = None, code: Sequence[str] = ()) -> Callable[[Any], Any]:
     """Register an op.
 
     Args:
@@ -309,6 +314,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
         asks_model: the op declares requests; the step must name a `model`.
         dedup: a GLOBAL op whose tables are `nodes` and `pairs`, so `where` may compare by it.
         runtime: class of extra `runtime` settings; never identity.
+        code: names of further modules that the op's result depends on; the plan warns when one changed under the same
+            version.
 
     Raises:
         OpError: the name is taken by another definition.
@@ -316,7 +323,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
 
     def register(func: Any) -> Any:
         spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
-                      tuple(extensible), tuple(provenance), asks_model, dedup, runtime)
+                      tuple(extensible), tuple(provenance), asks_model, dedup, runtime, tuple(code))
         known = _OPS.get(name)
         if known is not None and (
                 known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):

@@ -125,14 +125,16 @@ def _score(text: str, wanted: str | None, params: LanguageParams) -> tuple[Any, 
             switches, run, part.words)
 
 
-def consistency(response: str, target: str, prompt: str = "") -> float:
-    """R1's language consistency of one response, 0 to 1: the measure of `filter.language` as a trainer's reward.
+def consistency(response: str, target: str, prompt: str = "") -> float | None:
+    """R1's language consistency of one response, 0 to 1: the measure of `filter.language` as a trainer's reward. None
+    where there is no word to measure.
 
     `target` is a language code, or `prompt` for the language of `prompt`.
     """
     masked = mask(prompt) if target == "prompt" else ""
     wanted = find_target(find_units(masked), masked) if target == "prompt" else canonical(target)
-    return float(_score(response, wanted, _DEFAULTS)[2])
+    scored = _score(response, wanted, _DEFAULTS)
+    return float(scored[2]) if scored[-1] else None
 
 
 @op("filter.language", version=1, kind=Kind.SCORE, params=LanguageParams, out=_OUT,

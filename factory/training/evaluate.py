@@ -39,8 +39,11 @@ class EvaluateParams(Asking):
 def evaluate(step_name: str, decl: dict[str, Any], params: EvaluateParams) -> tuple[dict[str, dict[str, Any]], str]:
     """Judge a model on held-out problems: greedy, mean and majority of k samples, format."""
     asking = {name: getattr(params, name) for name in ("template", "prompt", "columns", "system", "prefill")}
-    runtime = {"runtime": decl["runtime"]} if "runtime" in decl else {}
-    sample = {"op": "generate.sample", "from": decl.get("from"), "model": decl.get("model"), **runtime}
+    for field in ("where", "against"):
+        if field in decl:
+            raise OpError(f"evaluate takes no `{field}`: remove it")
+    shared: dict[str, Any] = {name: decl[name] for name in ("runtime", "seed") if name in decl}
+    sample: dict[str, Any] = {"op": "generate.sample", "from": decl.get("from"), "model": decl.get("model"), **shared}
     verify: dict[str, Any] = {"op": f"verify.{params.verifier}"}
     if params.verifier == "math":
         verify["params"] = {"answer": params.answer}
@@ -66,8 +69,9 @@ def evaluate_summary(job: Job, params: SummaryParams, ctx: OpContext) -> Report:
     """Figures of an evaluation, from (greedy, its verdicts, its forms, sampled, its verdicts, its forms).
 
     Table `report`: problem_row_id, greedy (right: Boolean), mean (share of right samples), majority (Boolean). Metrics:
-    accuracy, sampled, majority, format, sampled_format, tokens (mean length of a greedy answer), problems. Undecided
-    verdicts count as wrong.
+    accuracy, sampled, majority, format, sampled_format, tokens (mean length of a greedy answer), problems, answered
+    (share of the answers that were had). Undecided verdicts count as wrong, and so do answers that were refused or
+    failed (a prompt too long, say).
     """
     if len(job.inputs) != 6:
         raise OpError(f"evaluate.summary takes the six steps that `evaluate` makes, got {len(job.inputs)}: write "
@@ -80,12 +84,13 @@ def evaluate_summary(job: Job, params: SummaryParams, ctx: OpContext) -> Report:
     table = greedy.select(pl.col("parent_row_id").alias("problem_row_id"), pl.col("right").alias("greedy")).join(
         by_problem.select(pl.col("parent_row_id").alias("problem_row_id"), "mean").with_columns(
             majority=pl.Series(majority, dtype=pl.Boolean)), on="problem_row_id", how="left", maintain_order="left")
-    metrics = {"accuracy": greedy["right"].mean(), "sampled": sampled["right"].mean(),
-               "majority": table["majority"].mean(), "format": greedy["formed"].mean(),
-               "sampled_format": sampled["formed"].mean(), "tokens": greedy["tokens_out"].mean(),
-               "problems": table.height}
-    return Report(table, {name: float(value or 0) for name, value in metrics.items()},  # type: ignore[arg-type]
-                  job.notes[names[0]]["by_checkpoint"])
+    problems, asked = (job.notes[names[at]]["counts"]["owed"] for at in (0, 3))
+    tokens: Any = greedy["tokens_out"].mean() or 0.0
+    metrics = {"accuracy": greedy["right"].sum() / max(problems, 1), "sampled": sampled["right"].sum() / max(asked, 1),
+               "majority": sum(majority) / max(problems, 1), "format": greedy["formed"].sum() / max(problems, 1),
+               "sampled_format": sampled["formed"].sum() / max(asked, 1), "tokens": float(tokens),
+               "problems": float(problems), "answered": (greedy.height + sampled.height) / max(problems + asked, 1)}
+    return Report(table, metrics, job.notes[names[0]]["by_checkpoint"])
 
 
 def _judged(job: Job, names: list[str]) -> pl.DataFrame:

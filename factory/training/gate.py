@@ -7,6 +7,7 @@ evaluations that were made before the gate.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -40,11 +41,15 @@ def gate_checkpoint(job: Job, params: CheckpointGateParams, ctx: OpContext) -> G
         MissingExtraError: torch or transformers is not installed.
     """
     figures = {name: _figure(job, name, params.metric) for name in job.inputs}
+    first, *others = figures
     if job.model is not None:
+        judged = job.notes[first]["checkpoint"]
+        if judged is not None and judged != job.model.name:
+            raise DataError(f"gate.checkpoint: {first} judges {judged}, and the gate's model is {job.model.name}: name "
+                            "the evaluation of the model first in `from`")
         fault = _fault(job.model, params.chat)
         if fault is not None:
             return GateResult(False, fault, figures)
-    first, *others = figures
     value = figures[first]
     if value < params.least:
         return GateResult(False, f"{params.metric} of {first} is {value:.3f}, at least {params.least:g} was wanted",
@@ -54,7 +59,8 @@ def gate_checkpoint(job: Job, params: CheckpointGateParams, ctx: OpContext) -> G
         return GateResult(False, f"{params.metric} fell from {figures[best]:.3f} ({best}) to {value:.3f} ({first}); "
                                  f"{params.tolerance:g} is tolerated", figures)
     against = f", {best} had {figures[best]:.3f}" if best is not None else ""
-    return GateResult(True, f"loads, renders, {params.metric} {value:.3f}{against}", figures)
+    sound = "loads, renders, " if job.model is not None else ""
+    return GateResult(True, f"{sound}{params.metric} {value:.3f}{against}", figures)
 
 
 def _figure(job: Job, name: str, metric: str) -> float:
@@ -72,11 +78,15 @@ def _fault(model: Any, chat: bool) -> str | None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "transformers", "train") from error
 
-    options = {"revision": model.spec.revision} if model.kind == "hub" else {}
+    source, options = str(model.location), {}
+    if model.kind == "hub":
+        options = {"revision": model.spec.revision}
+    elif model.kind == "gguf":
+        source, options = str(Path(source).parent), {"gguf_file": Path(source).name}
     try:
         with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(str(model.location), **options)
-            AutoModelForCausalLM.from_pretrained(str(model.location), **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            AutoModelForCausalLM.from_pretrained(source, **options)
     except Exception as error:  # each format's reader has its own errors, and whatever they say, it does not load
         return f"{model.name} does not load: {(str(error) or type(error).__name__).splitlines()[0]}"
     ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from factory.engine.errors import DataError
 from factory.engine.op import Job, Kind, OpContext, TrainResult, op
-from factory.training.launch import train
-from factory.training.prompting import in_fixed_order, rendered, template_identity
+from factory.training.launch import CODE, joined_rows, train
+from factory.training.prompting import rendered, template_identity
 from factory.training.settings import GrpoParams
 
 
@@ -17,7 +18,8 @@ def _columns(params: GrpoParams) -> list[str]:
     return list(dict.fromkeys((params.prompt, *params.columns, *judged)))
 
 
-@op("train.grpo", version=1, kind=Kind.TRAIN, params=GrpoParams, columns=_columns, identity=template_identity)
+@op("train.grpo", version=1, kind=Kind.TRAIN, params=GrpoParams, columns=_columns, identity=template_identity,
+    code=("trainers.grpo", "trainers.rewards", *CODE))
 def train_grpo(job: Job, params: GrpoParams, ctx: OpContext) -> TrainResult:
     """Train a model by GRPO: it answers prompts in groups, verifiers and filters reward the answers.
 
@@ -30,10 +32,11 @@ def train_grpo(job: Job, params: GrpoParams, ctx: OpContext) -> TrainResult:
         DataError: no row is left.
         TrainerFailed: the trainer died; the end of its log is in the message.
     """
-    rows = pl.concat([frame.collect() for frame in job.inputs.values()], how="diagonal_relaxed")
     needed = _columns(params)
-    whole = in_fixed_order(rows.drop_nulls(needed))
-    ctx.count("rows_incomplete", rows.height - whole.height)
+    whole = joined_rows(job, needed, ctx)
+    if 0 < whole.height < params.prompts_per_step:
+        raise DataError(f"step {ctx.step}: there are {whole.height} prompts, and a step of training takes "
+                        f"{params.prompts_per_step}: give it more, or lower params.prompts_per_step")
     prompts, prefills = rendered(whole, params, ctx.identity["template"])
     read = {params.answer: "answer", params.entry: "entry", "task": "task"}
     columns = [whole[name].cast(pl.String).alias(read[name]) for name in needed if name in read]

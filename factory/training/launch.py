@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,11 @@ from factory.engine.errors import DataError, Interrupted, MissingExtraError, Mod
 from factory.engine.op import Job, OpContext, TrainResult
 from factory.training.settings import ModelFiles, TrainJob
 
-_TAIL_LINES = 25
+_TAIL_LINES, _TAIL_WIDTH, _TAIL_BYTES = 25, 500, 1 << 16
 _POLL_SECONDS = 0.2
+CODE = ("trainers.data", "trainers.job", "trainers.model", "factory.training.launch", "factory.training.prompting",
+        "factory.training.settings")
+"""Modules beside the op's own whose change may change a checkpoint; the plan warns of it."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -43,16 +47,34 @@ def train(job: Job, trainer: str, data: pl.DataFrame, params: dict[str, Any], ct
     data.write_parquet(table)
     path.write_text(TrainJob(
         trainer=trainer, model=_model_files(job), data=table, output=output, seed=ctx.seed % 2**32,  # type: ignore[arg-type]
-        device=job.runtime.device, dtype=job.runtime.dtype, threads=job.runtime.threads,
+        device=job.runtime.device.partition(":")[0], dtype=job.runtime.dtype, threads=job.runtime.threads,
         params=params).model_dump_json(), encoding="utf-8")
-    code = _watch([sys.executable, "-P", "-m", f"trainers.{trainer}", str(path)], log, output / "progress.jsonl", ctx)
+    code = _watch([sys.executable, "-P", "-m", f"trainers.{trainer}", str(path)], log, output / "progress.jsonl",
+                  job.runtime.device, ctx)
     done = output / "done.json"
     if code != 0 or not done.is_file():
         raise _failure(trainer, code, log, ctx.step)
     tables = {name: pl.read_parquet(output / f"{name}.parquet") for name in ("curves", "rollouts")
               if (output / f"{name}.parquet").is_file()}
-    metrics = {name: float(value) for name, value in json.loads(done.read_bytes())["metrics"].items()}
-    return TrainResult(output / "checkpoint", metrics, tables)
+    said = json.loads(done.read_bytes())
+    return TrainResult(output / "checkpoint", {name: float(value) for name, value in said["metrics"].items()}, tables,
+                       made_with=said["made_with"])
+
+
+def joined_rows(job: Job, needed: list[str], ctx: OpContext) -> pl.DataFrame:
+    """The rows of all inputs that have the columns `needed`, those of weighted selections as often as they count, in an
+    order that depends on content alone. Others are counted as `rows_incomplete`."""
+    frames = []
+    for name, scanned in job.inputs.items():
+        rows = scanned.collect()
+        whole = rows.drop_nulls(needed)
+        ctx.count("rows_incomplete", rows.height - whole.height)
+        if job.notes[name]["weighted"]:
+            weight = "weight_right" if "weight_right" in whole.columns else "weight"  # rows may have a `weight` too
+            whole = whole.select(pl.all().repeat_by(weight)).explode(pl.selectors.all())
+        frames.append(whole)
+    joined = pl.concat(frames, how="diagonal_relaxed")
+    return joined.sort(*(key for key in ("row_key", "answer_key") if key in joined.columns), maintain_order=True)
 
 
 def _model_files(job: Job) -> ModelFiles:
@@ -67,19 +89,33 @@ def _model_files(job: Job) -> ModelFiles:
                       init_seed=model.spec.init_seed or 0, chat_template=model.spec.chat_template)
 
 
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before a fork, never in the child
+
+
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _watch(command: list[str], log: Path, progress: Path, ctx: OpContext) -> int:
+def _environment(scratch: Path, device: str) -> dict[str, str]:
+    """One process gets one device: TRL refuses to see several without a launcher."""
+    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
+    if device != "cpu":
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        number = int(device.partition(":")[2] or 0)
+        environment["CUDA_VISIBLE_DEVICES"] = visible[number] if number < len(visible) else str(number)
+    return environment
+
+
+def _watch(command: list[str], log: Path, progress: Path, device: str, ctx: OpContext) -> int:
     """Wait for the process, telling its progress; end it when the run wants to stop."""
     scratch = log.parent / "tmp"  # what libraries leave behind goes when the work folder goes
     scratch.mkdir()
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
     with open(log, "wb") as out:
         # a session of its own: Ctrl-C in the terminal is for the driver to judge
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=environment, preexec_fn=_die_with_parent, start_new_session=True)
+                                   env=_environment(scratch, device), preexec_fn=_die_with_parent,
+                                   start_new_session=True)
     told = 0
     try:
         while process.poll() is None:
@@ -91,7 +127,7 @@ def _watch(command: list[str], log: Path, progress: Path, ctx: OpContext) -> int
         return process.returncode
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # and what it started
             process.wait()
 
 
@@ -108,14 +144,16 @@ def _tell(progress: Path, told: int, ctx: OpContext) -> int:
 
 
 def _failure(trainer: str, code: int, log: Path, step: str) -> Exception:
-    text = log.read_text(encoding="utf-8", errors="replace")
-    missing = [line for line in text.splitlines() if line.startswith("ModuleNotFoundError: No module named ")]
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    missing = re.findall(r"^ModuleNotFoundError: No module named '(\w+)", text, re.MULTILINE)
     if missing:
-        module = missing[-1].split("'")[1].split(".")[0]
+        module = missing[-1]
         if module in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
             return MissingExtraError(module, "train")
     how = f"was killed by signal {-code} (out of memory kills with signal 9)" if code < 0 else (
         f"ended with exit code {code}" if code else "ended without a result")
-    tail = "\n".join(f"  {line}" for line in text.splitlines()[-_TAIL_LINES:]) or "  (it printed nothing)"
+    tail = "\n".join(f"  {line[:_TAIL_WIDTH]}" for line in text.splitlines()[-_TAIL_LINES:]) or "  (it printed nothing)"
     return TrainerFailed(f"step {step}: the trainer {trainer} {how}. No checkpoint was made; the next run begins this "
                          f"step again. The end of its log:\n{tail}")

@@ -38,8 +38,3 @@ def rendered(rows: pl.DataFrame, params: Asking, text: str) -> tuple[list[Any], 
             prompts.append([{"role": role, "content": fill(part, values)} for role, part in template.messages])
     return prompts, prefills
 
-
-def in_fixed_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows by content, so that a trainer's shuffle depends on its seed alone, never on how data was stored."""
-    keys = [name for name in ("row_key", "answer_key") if name in rows.columns]
-    return rows.sort(*keys, maintain_order=True)

@@ -74,7 +74,8 @@ class GrpoParams(Asking):
     """`rewards` are weights by name: `accuracy` (`verifier` against the column `answer`: 1 or 0), `format` (`form`: 1
     or 0), `language` (share of words in `target`). `group` answers to each of `prompts_per_step` prompts make a step,
     `steps` of them are done; the rollout of a step serves `updates` parameter updates. `beta` weighs the KL term,
-    `clip` bounds the ratio (upper bound 1 + clip), `scale` divides advantages by the group's standard deviation."""
+    `clip` bounds the ratio (upper bound 1 + clip), `scale` divides advantages by the group's standard deviation;
+    without it the loss is Dr. GRPO's, divided by `max_tokens` and not by the answers' lengths."""
 
     answer: str = "answer"
     entry: str = "entry"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from factory.engine.op import Job, Kind, OpContext, TrainResult, op
-from factory.training.launch import train
-from factory.training.prompting import in_fixed_order, rendered, template_identity
+from factory.training.launch import CODE, joined_rows, train
+from factory.training.prompting import rendered, template_identity
 from factory.training.settings import SftParams
 
 
@@ -14,7 +14,8 @@ def _columns(params: SftParams) -> list[str]:
     return list(dict.fromkeys((params.prompt, params.response, *params.columns)))
 
 
-@op("train.sft", version=1, kind=Kind.TRAIN, params=SftParams, columns=_columns, identity=template_identity)
+@op("train.sft", version=1, kind=Kind.TRAIN, params=SftParams, columns=_columns, identity=template_identity,
+    code=("trainers.sft", *CODE))
 def train_sft(job: Job, params: SftParams, ctx: OpContext) -> TrainResult:
     """Train a model on prompts and responses; the loss is on the response, thinking included.
 
@@ -25,12 +26,7 @@ def train_sft(job: Job, params: SftParams, ctx: OpContext) -> TrainResult:
         DataError: no row is left.
         TrainerFailed: the trainer died; the end of its log is in the message.
     """
-    rows = pl.concat([frame.collect() for frame in job.inputs.values()], how="diagonal_relaxed")
-    whole = rows.drop_nulls(_columns(params))
-    ctx.count("rows_incomplete", rows.height - whole.height)
-    whole = in_fixed_order(whole)
-    if "weight" in whole.columns:
-        whole = whole.select(pl.all().repeat_by("weight")).explode(pl.selectors.all())
+    whole = joined_rows(job, _columns(params), ctx)
     prompts, prefills = rendered(whole, params, ctx.identity["template"])
     data = pl.DataFrame({"prompt": prompts, "prefill": prefills, "response": whole[params.response]})
     return train(job, "sft", data, params.model_dump(mode="json"), ctx)

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,11 +107,11 @@ def test_gym_problems_are_rewarded_by_their_own_scorer() -> None:
     assert reward("<think> hard </think> <answer> -123456 </answer>", row) == 0.0
 
 
-def test_every_rollout_is_kept_with_its_rewards() -> None:
+def test_every_rollout_is_kept_with_its_rewards(tmp_path: Path) -> None:
     class State:
         global_step = 4
 
-    rollouts = Rollouts(params(accuracy=1.0, format=0.1))
+    rollouts = Rollouts(params(accuracy=1.0, format=0.1), tmp_path)
     columns: dict[str, Any] = {name: [value] * 4 for name, value in ROW.items()}
     for function in rollouts.functions():
         function(prompts=[QUESTION] * 4, completions=[O1, O2, O3, O4], completion_ids=[[1] * 9] * 4,
@@ -119,13 +120,19 @@ def test_every_rollout_is_kept_with_its_rewards() -> None:
     assert [(row["accuracy"], row["format"]) for row in rollouts.rows] == [(0, 1), (1, 1), (1, 0), (0, 1)]
     assert {(row["step"], row["prompt_row_id"], row["tokens"]) for row in rollouts.rows} == {(5, 1, 9)}
     assert [row["response"] for row in rollouts.rows] == [O1, O2, O3, O4]
+    rollouts.close()
+    assert pl.read_parquet(tmp_path / "rollouts.parquet")["response"].to_list() == [O1, O2, O3, O4]
 
 
-def test_a_prefill_is_part_of_the_answer_that_is_judged() -> None:
+def test_an_answer_without_a_word_earns_nothing_for_its_language() -> None:
+    assert named_rewards(params(language=1.0))["language"]("<think> 2 3 4 </think> <answer> 9 </answer>", ROW) == 0.0
+
+
+def test_a_prefill_is_part_of_the_answer_that_is_judged(tmp_path: Path) -> None:
     class State:
         global_step = 0
 
-    rollouts = Rollouts(params(format=1.0))
+    rollouts = Rollouts(params(format=1.0), tmp_path)
     (function,) = rollouts.functions()
     columns = {name: [value] for name, value in {**ROW, "prefill": "<think>"}.items()}
     values = function(prompts=[QUESTION], completions=[O2.removeprefix("<think>")], trainer_state=State(), **columns)

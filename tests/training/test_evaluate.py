@@ -71,6 +71,22 @@ def test_every_answer_stays_in_the_warehouse(tmp_path: Path) -> None:
     assert warehouse.dataset("exam/exam.greedy").manifest.row_count == 10
 
 
+def test_a_problem_that_is_not_answered_counts_as_wrong(tmp_path: Path) -> None:
+    """Two of four problems have no text to ask about."""
+    rules = {"replay": {"rules": [{"text": "<answer> {{ answer }} </answer>"}]}}
+    recipe = {"recipe": "exam", "models": {"rules": rules}, "steps": {
+        "held_out": {"op": "source.files", "params": {"paths": ["rows.jsonl"]}},
+        "exam": {"op": "evaluate", "from": "held_out", "model": "rules", "params": {"k": 2}}}}
+    rows = [{"prompt": text, "answer": str(number)} for number, text in enumerate(["a?", None, "b?", None])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "exam.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    report = factory.run(tmp_path / "exam.yaml", warehouse=tmp_path / "wh", executor="inline")
+    assert report.status == "succeeded", report.errors
+    found = figures(Warehouse(tmp_path / "wh"))
+    assert [found[name] for name in ("accuracy", "sampled", "majority", "answered", "problems")] == [
+        0.5, 0.5, 0.5, 0.5, 4.0]
+
+
 def test_the_summary_alone_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps({"recipe": "r", "steps": {

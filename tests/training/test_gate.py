@@ -29,9 +29,10 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
-def gate(folder: Path | None, values: list[float], tmp_path: Path, **params: Any) -> GateResult:
+def gate(folder: Path | None, values: list[float], tmp_path: Path, *, of: str | None = None,
+         **params: Any) -> GateResult:
     names = ["new", "old", "older"][: len(values)]
-    notes = {name: {"kind": "report", "op": "evaluate.summary", "metrics": {"accuracy": value}}
+    notes = {name: {"kind": "report", "op": "evaluate.summary", "metrics": {"accuracy": value}, "checkpoint": of}
              for name, value in zip(names, values, strict=True)}
     model = resolve(ModelSpec(path=str(folder)), tmp_path) if folder is not None else None
     job = Job(inputs={name: None for name in names}, refs={}, facts={}, workdir=tmp_path, model=model,  # type: ignore[misc]
@@ -105,5 +106,12 @@ def test_the_folder_of_a_checkpoint_may_be_gone(checkpoint: Path, tmp_path: Path
     model = resolve(ModelSpec(path=str(checkpoint)), tmp_path)
     shutil.rmtree(checkpoint)
     job = Job(inputs={"new": None}, refs={}, facts={}, workdir=tmp_path, model=model,  # type: ignore[dict-item]
-              notes={"new": {"kind": "report", "op": "evaluate.summary", "metrics": {"accuracy": 1.0}}})
+              notes={"new": {"kind": "report", "op": "evaluate.summary", "metrics": {"accuracy": 1.0},
+                             "checkpoint": None}})
     assert not gate_checkpoint(job, CheckpointGateParams(), OpContext()).passed
+
+
+def test_the_evaluation_of_another_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    assert gate(checkpoint, [0.5], tmp_path, of="checkpoint").passed
+    with pytest.raises(DataError, match="name the evaluation of the model first"):
+        gate(checkpoint, [0.5], tmp_path, of="nano/base@1")

@@ -122,6 +122,28 @@ def test_the_error_of_a_trainer_is_the_end_of_its_log(tmp_path: Path) -> None:
     assert not Warehouse(world.root).checkpoints()
 
 
+def test_too_few_prompts_for_a_step_are_refused(tmp_path: Path) -> None:
+    world = Loop(tmp_path, grpo={"op": "train.grpo", "from": "held_out", "model": "nano", "params": {
+        "steps": 1, "prompts_per_step": 8, "group": 2, "max_tokens": 8}})
+    code, report = world.run("--until", "grpo")
+    assert code == 1
+    assert "there are 6 prompts" in report["errors"][0]
+
+
+def test_a_rehearsal_never_becomes_the_latest_checkpoint(tmp_path: Path) -> None:
+    """Also GRPO with a reference model, from a model that has no name of its own."""
+    world = Loop(tmp_path, grpo={"op": "train.grpo", "from": "problems", "model": "nano", "params": {
+        "template": "r1", "steps": 1, "prompts_per_step": 2, "group": 2, "max_tokens": 8, "beta": 0.1}})
+    assert world.run("--until", "grpo")[0] == 0
+    assert world.run("--until", "grpo", "--limit", "2")[0] == 0
+    warehouse = Warehouse(world.root)
+    assert [(found.version, found.partial) for found in warehouse.checkpoints("loop/grpo")] == [(1, False), (2, True)]
+    assert warehouse.checkpoint("loop/grpo").version == 1
+    made_with = warehouse.manifest("loop/grpo@1").facts["made_with"]
+    assert (made_with["device"], made_with["computes_in"]) == ("cpu", "float32")
+    assert {"torch", "transformers", "trl"} <= set(made_with)
+
+
 def test_a_driver_that_dies_takes_its_trainer_along(tmp_path: Path) -> None:
     world = Loop(tmp_path)
     driver = world.start("--until", "sft")

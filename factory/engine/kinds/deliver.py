@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from factory.engine.errors import OpError
 from factory.engine.op import GateResult, Job, Kind, Report, TrainResult
 from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
 from warehouse.content import hash_rows
@@ -54,16 +56,21 @@ def _job(call: StepCall, workdir: Path) -> Job:
 
 
 def _read_result(call: StepCall, result: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame], Any]:
+    for name, value in getattr(result, "metrics", {}).items():
+        if not math.isfinite(value):
+            raise OpError(f"step {call.step}: {call.op} measured {name} as {value}, which is no figure. Nothing was "
+                          "committed")
     if isinstance(result, TrainResult):
         committed = call.warehouse.commit_checkpoint(call.dataset, result.checkpoint, {
             "base": call.model.name if call.model is not None else None, "dataset_ref": call.inputs[0],
             "dataset_refs": list(call.inputs[: call.from_inputs]), "fingerprint": call.work_key,
-            "metrics": result.metrics, "run_id": call.run_id})
-        facts: dict[str, Any] = {"checkpoint": committed.ref, "metrics": result.metrics}
+            "metrics": result.metrics, "run_id": call.run_id, "partial": call.facts["partial"]})
+        facts: dict[str, Any] = {"checkpoint": committed.ref, "metrics": result.metrics, "made_with": result.made_with}
         return facts, result.tables, hash_rows(sorted(digest.encode() for digest in committed.files.values()))
     if isinstance(result, Report):
         facts = {"metrics": result.metrics, "checkpoint": result.checkpoint}
-        rows = [repr(row).encode() for row in (*sorted(result.metrics.items()), *result.table.iter_rows())]
+        content = result.table.drop(pl.selectors.ends_with("row_id"))  # where a row lies is no content
+        rows = [repr(row).encode() for row in (*sorted(result.metrics.items()), *content.iter_rows())]
         return facts, {"report": result.table}, hash_rows(rows)
     if isinstance(result, GateResult):
         facts = {"passed": result.passed, "reason": result.reason, "metrics": result.metrics}
