@@ -96,13 +96,14 @@ def test_addresses_and_checkpoints_give_their_identity(tmp_path: Path) -> None:
         "hub", "Qwen/Qwen2.5-1.5B", {"hub": "Qwen/Qwen2.5-1.5B", "revision": COMMIT})
     asked: list[str] = []
 
-    def finder(name: str) -> tuple[Path, dict[str, Any]]:
+    def finder(name: str) -> tuple[Path, dict[str, Any], str]:
         asked.append(name)
-        return tmp_path, {"checkpoint": "abc"}
+        return tmp_path, {"checkpoint": "abc"}, "r1/dev2@3"
 
-    found = resolve(ModelSpec(checkpoint="r1/dev2@3"), tmp_path, finder)
+    found = resolve(ModelSpec(checkpoint="r1/dev2"), tmp_path, finder)
     assert (found.kind, found.location, found.identity) == ("folder", tmp_path, {"checkpoint": "abc"})
-    assert asked == ["r1/dev2@3"]
+    assert found.name == "r1/dev2@3"  # rows say which version wrote them
+    assert asked == ["r1/dev2"]
 
 
 def test_a_chat_template_and_replay_rules_are_identity(tmp_path: Path) -> None:
