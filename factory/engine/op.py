@@ -271,6 +271,7 @@ class CompositeSpec:
     name: str
     params: type[Params]
     expand: Callable[..., tuple[dict[str, dict[str, Any]], str | list[str]]]
+    asks_model: bool = False
 
 
 _OPS: dict[str, OpSpec] = {}
@@ -334,15 +335,16 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
     return register
 
 
-def composite(name: str, *, params: type[Params] = NoParams) -> Callable[[Any], Any]:
+def composite(name: str, *, params: type[Params] = NoParams, asks_model: bool = False) -> Callable[[Any], Any]:
     """Register a composite op: `fn(step_name, decl, params) -> (steps, result)`.
 
     `steps` maps new step names (use `f"{step_name}.part"`) to declarations as a recipe writes them; `result` names the
-    step that stands for the whole, or a list of scored steps that a `where` naming the whole stands for.
+    step that stands for the whole, or a list of scored steps that a `where` naming the whole stands for. `asks_model`:
+    the declaration names a `model`.
     """
 
     def register(func: Any) -> Any:
-        _COMPOSITES[name] = CompositeSpec(name, params, func)
+        _COMPOSITES[name] = CompositeSpec(name, params, func, asks_model)
         return func
 
     return register

@@ -40,7 +40,7 @@ def _beside(spec: OpSpec) -> str:
 
 def _describe_composite(spec: CompositeSpec) -> dict[str, Any]:
     return {**_common(spec.name, spec.expand, spec.params), "kind": "composite", "version": None,
-            "example": _example(_PLAIN_EXAMPLE, spec.name, spec.params, "")}
+            "example": _example(_PLAIN_EXAMPLE, spec.name, spec.params, ", model: policy" if spec.asks_model else "")}
 
 
 def _common(name: str, func: Any, params: type[BaseModel]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class EvaluateParams(Asking):
     form: Literal["r1_zero", "r1", "none"] = "r1_zero"
 
 
-@composite("evaluate", params=EvaluateParams)
+@composite("evaluate", params=EvaluateParams, asks_model=True)
 def evaluate(step_name: str, decl: dict[str, Any], params: EvaluateParams) -> tuple[dict[str, dict[str, Any]], str]:
     """Judge a model on held-out problems: greedy, mean and majority of k samples, format."""
     asking = {name: getattr(params, name) for name in ("template", "prompt", "columns", "system", "prefill")}
