@@ -47,16 +47,15 @@ def _evaluates(step: StepReport) -> bool:
 
 def _show_checkpoints(judged: Sequence[StepReport], report: RunReport, warehouse: Warehouse) -> None:
     """One line for each evaluated checkpoint: its figures on held-out problems, and what trained it."""
-    from warehouse.ancestry import ancestry
+    from warehouse.ancestry import trainings
 
-    known = {found.ref for found in warehouse.checkpoints()}
     names = [step.facts["checkpoint"] or _model(report.manifests[step.step], warehouse) for step in judged]
-    rows = []
+    rows, known = [], trainings(warehouse, names)
     for step, name in zip(judged, names, strict=True):
         metrics = step.facts["metrics"]
         by, seconds, on = "", "", ""
         if name in known:
-            training = ancestry(warehouse, name)[0]
+            training = known[name]
             by = (training.op or "").removeprefix("train.")
             seconds = span(training.metrics["seconds"]) if "seconds" in training.metrics else ""
             on = _datasets(training, report.recipe)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.engine.text import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from factory.models.spec import pretrained
 from factory.training.settings import ModelFiles
 
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
@@ -31,11 +32,7 @@ def load_model(files: ModelFiles, device: str) -> tuple[Any, Any, Any]:
         stored = torch.float32
         tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
     else:
-        source, options = files.location, {}
-        if files.kind == "hub":
-            options = {"revision": files.revision}
-        elif files.kind == "gguf":
-            source, options = str(Path(source).parent), {"gguf_file": Path(source).name}
+        source, options = pretrained(files.kind, files.location, files.revision)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         stored = AutoConfig.from_pretrained(source, **options).dtype or torch.float32
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)

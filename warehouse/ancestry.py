@@ -49,6 +49,12 @@ def ancestry(warehouse: Warehouse, ref: str) -> list[Training]:
     return _Family(warehouse).chain(warehouse.checkpoint(ref).ref, set())
 
 
+def trainings(warehouse: Warehouse, refs: Sequence[str]) -> dict[str, Training]:
+    """How each of these was made; refs that are no checkpoints of this warehouse are left out."""
+    family = _Family(warehouse)
+    return {ref: family.training(family.records[ref]) for ref in refs if ref in family.records}
+
+
 def story(warehouse: Warehouse, refs: Sequence[str]) -> list[list[Training]]:
     """The chains of these checkpoints, then those of the checkpoints that wrote what trained them, and so on. A chain
     stops before a checkpoint that was told; refs that are no checkpoints of this warehouse are left out."""

@@ -195,7 +195,7 @@ class Job:
 @dataclass(slots=True)
 class Report:
     """What a REPORT op finds: a small table (stored as `report`), figures by name, and the checkpoint they are about
-    (None: no model's). `table` must not hold row ids that the figures depend on: it is hashed as it stands."""
+    (None: no model's). Columns of `table` that end in `row_id` say where a row lies and are not hashed."""
 
     table: pl.DataFrame
     metrics: dict[str, float] = field(default_factory=dict)

@@ -21,7 +21,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from factory.engine.errors import OpError
+from factory.engine.op import Params, PlanContext
 
 _FOLDER = Path(__file__).parents[1] / "generators" / "templates"
 _MARKER = re.compile(r"^\[(prompt|system|user|assistant|prefill)\]$", re.MULTILINE)
@@ -132,3 +135,59 @@ def check_columns(template: Template, columns: Sequence[str]) -> None:
 def column_text(value: Any) -> str:
     """How a column's value reads in a prompt: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+class Asking(Params):
+    """How rows become questions: `template` is plain, r1_zero, r1 or a path ending in .txt; `prompt` names the column
+    behind `{prompt}`; `columns` are further columns that the template uses; `system` and `prefill` replace the
+    template's own."""
+
+    template: str = "plain"
+    prompt: str = "prompt"
+    columns: tuple[str, ...] = ()
+    system: str | None = None
+    prefill: str | None = None
+
+    def parsed(self, text: str) -> Template:
+        """The template of that text with these overrides."""
+        return parse(text).with_overrides(self.system, self.prefill)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one row asks: `prompt` (one plain string) or `messages` is set; the answer must begin with `prefill`."""
+
+    prompt: str | None
+    messages: tuple[dict[str, str], ...] | None
+    prefill: str
+
+    @property
+    def content(self) -> str | list[dict[str, str]]:
+        """The prompt, or the messages as a list: what a trainer's table holds."""
+        return self.prompt if self.prompt is not None else list(self.messages or ())
+
+
+def template_identity(params: Asking, plan: PlanContext) -> dict[str, str]:
+    """The template's text, which enters a fingerprint. Raises OpError for a template that does not fit."""
+    text = read_template(params.template, plan.base_dir)
+    check_columns(params.parsed(text), params.columns)
+    return {"template": text}
+
+
+def questions(rows: pl.DataFrame, params: Asking, text: str) -> list[Question]:
+    """One question per row, in order; a row whose column is null asks nothing (neither prompt nor messages)."""
+    template = params.parsed(text)
+    names = {"prompt": params.prompt, **{name: name for name in params.columns}}
+    used = {name: rows[column].to_list() for name, column in names.items() if template.uses(name)}
+    return [_question(template, {name: column[row] for name, column in used.items()}) for row in range(rows.height)]
+
+
+def _question(template: Template, row: Mapping[str, Any]) -> Question:
+    if None in row.values():
+        return Question(None, None, template.prefill)
+    values = {name: column_text(value) for name, value in row.items()}
+    prefill = fill(template.prefill, values)
+    if template.prompt is not None:
+        return Question(fill(template.prompt, values), None, prefill)
+    messages = tuple({"role": role, "content": fill(part, values)} for role, part in template.messages)
+    return Question(None, messages, prefill)

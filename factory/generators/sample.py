@@ -13,21 +13,16 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import Field
 
-from factory.engine.op import Ask, Kind, OpContext, Params, PlanContext, op
-from factory.engine.prompts import Template, check_columns, column_text, fill, parse, read_template
+from factory.engine.op import Ask, Kind, OpContext, op
+from factory.engine.prompts import Asking, questions, template_identity
 from factory.models.base import Completion
 
 
-class SampleParams(Params):
+class SampleParams(Asking):
     """`template` is plain, r1_zero, r1 or a path ending in .txt; `prompt` names the column behind `{prompt}`; `columns`
     are further columns that the template uses; `system` and `prefill` replace the template's own. `temperature` 0 is
     greedy, `top_k` 0 and `top_p` 1 are off, `max_tokens` counts new tokens."""
 
-    template: str = "plain"
-    prompt: str = "prompt"
-    columns: tuple[str, ...] = ()
-    system: str | None = None
-    prefill: str | None = None
     n: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -40,19 +35,12 @@ def _columns(params: SampleParams) -> list[str]:
     return list(dict.fromkeys((params.prompt, *params.columns)))
 
 
-def _identity(params: SampleParams, plan: PlanContext) -> dict[str, str]:
-    text = read_template(params.template, plan.base_dir)
-    template = parse(text).with_overrides(params.system, params.prefill)
-    check_columns(template, params.columns)
-    return {"template": text}
-
-
 _OUT = {"response": pl.String(), "finish_reason": pl.String(), "tokens_in": pl.Int32(), "tokens_out": pl.Int32(),
         "sample_index": pl.Int32()}
 
 
-@op("generate.sample", version=1, kind=Kind.EXPAND, params=SampleParams, columns=_columns, out=_OUT, identity=_identity,
-    extensible=("n", "max_tokens"), asks_model=True)
+@op("generate.sample", version=1, kind=Kind.EXPAND, params=SampleParams, columns=_columns, out=_OUT,
+    identity=template_identity, extensible=("n", "max_tokens"), asks_model=True)
 class Sample:
     """Sample n answers per row from a model.
 
@@ -63,15 +51,10 @@ class Sample:
 
     def requests(self, batch: pl.DataFrame, params: SampleParams, ctx: OpContext) -> list[Ask]:
         """n questions per row, in order of rows and then samples."""
-        template = parse(ctx.identity["template"]).with_overrides(params.system, params.prefill)
-        names = {"prompt": params.prompt, **{name: name for name in params.columns}}
-        used = {name: batch[column].to_list() for name, column in names.items() if template.uses(name)}
-        asks: list[Ask] = []
-        for row in range(batch.height):
-            values = {name: column[row] for name, column in used.items()}
-            text = None if None in values.values() else {name: column_text(value) for name, value in values.items()}
-            asks += [self._ask(row, slot, template, text, params) for slot in range(params.n)]
-        return asks
+        asked = questions(batch, params, ctx.identity["template"])
+        return [Ask(row, slot, found.messages, found.prompt, found.prefill, params.temperature, params.top_p,
+                    params.top_k, params.max_tokens, params.stop)
+                for row, found in enumerate(asked) for slot in range(params.n)]
 
     def collect(self, batch: pl.DataFrame, asks: Sequence[Ask], completions: Sequence[Completion],
                 params: SampleParams, ctx: OpContext) -> pl.DataFrame:
@@ -85,14 +68,3 @@ class Sample:
             "sample_index": [ask.slot for ask in asks],
         }
         return pl.DataFrame(columns, schema=_OUT)
-
-    def _ask(self, row: int, slot: int, template: Template, text: dict[str, str] | None, params: SampleParams) -> Ask:
-        prompt, messages, prefill = None, None, template.prefill
-        if text is not None:
-            prefill = fill(template.prefill, text)
-            if template.prompt is not None:
-                prompt = fill(template.prompt, text)
-            else:
-                messages = tuple({"role": role, "content": fill(part, text)} for role, part in template.messages)
-        return Ask(row, slot, messages, prompt, prefill, params.temperature, params.top_p, params.top_k,
-                   params.max_tokens, params.stop)

@@ -118,6 +118,13 @@ class ResolvedModel:
         return self.spec.license
 
 
+def pretrained(kind: str, location: Path | str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """What transformers' `from_pretrained` is given for a hub, folder or gguf model: the name, and its options."""
+    if kind == "gguf":
+        return str(Path(location).parent), {"gguf_file": Path(location).name}
+    return str(location), {"revision": revision} if kind == "hub" else {}
+
+
 def resolve(spec: ModelSpec, base_dir: Path, checkpoint: CheckpointFinder | None = None) -> ResolvedModel:
     """Find a declared model and compute its identity. Relative paths start at `base_dir`.
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from factory.engine.errors import MissingExtraError, ModelError
@@ -25,7 +24,7 @@ from factory.models.decode import Batch, Row
 from factory.models.open import ModelRuntime, backend
 from factory.models.quiet import quietly
 from factory.models.rendering import Renderer, cut_at_stop
-from factory.models.spec import ResolvedModel
+from factory.models.spec import ResolvedModel, pretrained
 
 _WINDOW = 4
 
@@ -165,11 +164,7 @@ def open_transformers(model: ResolvedModel, runtime: ModelRuntime) -> Transforme
 def _load(model: ResolvedModel, dtype: Any, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, options = str(model.location), {}
-    if model.kind == "hub":
-        options = {"revision": model.spec.revision}
-    elif model.kind == "gguf":
-        source, options = str(Path(model.location).parent), {"gguf_file": Path(model.location).name}
+    source, options = pretrained(model.kind, model.location, model.spec.revision)
     with quietly():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from factory.engine.errors import OpError
 from factory.engine.op import Job, Kind, OpContext, Params, Report, composite, op
-from factory.training.settings import Asking
+from factory.engine.prompts import Asking
 
 
 class EvaluateParams(Asking):
@@ -38,7 +38,7 @@ class EvaluateParams(Asking):
 @composite("evaluate", params=EvaluateParams, asks_model=True)
 def evaluate(step_name: str, decl: dict[str, Any], params: EvaluateParams) -> tuple[dict[str, dict[str, Any]], str]:
     """Judge a model on held-out problems: greedy, mean and majority of k samples, format."""
-    asking = {name: getattr(params, name) for name in ("template", "prompt", "columns", "system", "prefill")}
+    asking = {name: getattr(params, name) for name in Asking.model_fields}
     for field in ("where", "against"):
         if field in decl:
             raise OpError(f"evaluate takes no `{field}`: remove it")

@@ -7,7 +7,6 @@ evaluations that were made before the gate.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from factory.engine.errors import DataError, MissingExtraError
 from factory.engine.op import GateResult, Job, Kind, OpContext, Params, op
 from factory.engine.text import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from factory.models.quiet import quietly
+from factory.models.spec import pretrained
 
 _PROBE = f"{THINK_OPEN} 2 + 2 = 4. {THINK_CLOSE} {ANSWER_OPEN} 4 {ANSWER_CLOSE}"
 
@@ -78,11 +78,7 @@ def _fault(model: Any, chat: bool) -> str | None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "transformers", "train") from error
 
-    source, options = str(model.location), {}
-    if model.kind == "hub":
-        options = {"revision": model.spec.revision}
-    elif model.kind == "gguf":
-        source, options = str(Path(source).parent), {"gguf_file": Path(source).name}
+    source, options = pretrained(model.kind, model.location, model.spec.revision)
     try:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)

@@ -6,8 +6,8 @@ import polars as pl
 
 from factory.engine.errors import DataError
 from factory.engine.op import Job, Kind, OpContext, TrainResult, op
+from factory.engine.prompts import questions, template_identity
 from factory.training.launch import CODE, joined_rows, train
-from factory.training.prompting import rendered, template_identity
 from factory.training.settings import GrpoParams
 
 
@@ -37,9 +37,10 @@ def train_grpo(job: Job, params: GrpoParams, ctx: OpContext) -> TrainResult:
     if 0 < whole.height < params.prompts_per_step:
         raise DataError(f"step {ctx.step}: there are {whole.height} prompts, and a step of training takes "
                         f"{params.prompts_per_step}: give it more, or lower params.prompts_per_step")
-    prompts, prefills = rendered(whole, params, ctx.identity["template"])
+    asked = questions(whole, params, ctx.identity["template"])
     read = {params.answer: "answer", params.entry: "entry", "task": "task"}
     columns = [whole[name].cast(pl.String).alias(read[name]) for name in needed if name in read]
-    data = pl.DataFrame({"row_id": whole["row_id"], "prompt": prompts, "prefill": prefills,
+    data = pl.DataFrame({"row_id": whole["row_id"], "prompt": [found.content for found in asked],
+                         "prefill": [found.prefill for found in asked],
                          "question": whole[params.prompt].cast(pl.String)}).with_columns(columns)
     return train(job, "grpo", data, params.model_dump(mode="json"), ctx)

@@ -7,7 +7,6 @@ before the engine has read `done.json` and committed the checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ import polars as pl
 
 from factory.engine.errors import DataError, Interrupted, MissingExtraError, ModelError, TrainerFailed
 from factory.engine.op import Job, OpContext, TrainResult
+from factory.engine.orphans import die_with_parent
 from factory.training.settings import ModelFiles, TrainJob
 
 _TAIL_LINES, _TAIL_WIDTH, _TAIL_BYTES = 25, 500, 1 << 16
 _POLL_SECONDS = 0.2
-CODE = ("trainers.data", "trainers.job", "trainers.model", "factory.training.launch", "factory.training.prompting",
+CODE = ("trainers.data", "trainers.job", "trainers.model", "factory.engine.prompts", "factory.training.launch",
         "factory.training.settings")
 """Modules beside the op's own whose change may change a checkpoint; the plan warns of it."""
-_PR_SET_PDEATHSIG = 1
 
 
 def train(job: Job, trainer: str, data: pl.DataFrame, params: dict[str, Any], ctx: OpContext) -> TrainResult:
@@ -89,14 +89,6 @@ def _model_files(job: Job) -> ModelFiles:
                       init_seed=model.spec.init_seed or 0, chat_template=model.spec.chat_template)
 
 
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before a fork, never in the child
-
-
-def _die_with_parent() -> None:
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _environment(scratch: Path, device: str) -> dict[str, str]:
     """One process gets one device: TRL refuses to see several without a launcher."""
     environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
@@ -114,7 +106,7 @@ def _watch(command: list[str], log: Path, progress: Path, device: str, ctx: OpCo
     with open(log, "wb") as out:
         # a session of its own: Ctrl-C in the terminal is for the driver to judge
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=_environment(scratch, device), preexec_fn=_die_with_parent,
+                                   env=_environment(scratch, device), preexec_fn=partial(die_with_parent, os.getpid()),
                                    start_new_session=True)
     told = 0
     try:
@@ -132,15 +124,16 @@ def _watch(command: list[str], log: Path, progress: Path, device: str, ctx: OpCo
 
 
 def _tell(progress: Path, told: int, ctx: OpContext) -> int:
-    """Pass on the newest whole line of the progress file; gives its length so far."""
-    try:
-        lines = progress.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
+    """Pass on the newest whole line that the progress file has behind byte `told`; gives where it ends."""
+    if not progress.exists():
         return told
-    if len(lines) > told:
-        newest = json.loads(lines[-1])
+    with open(progress, "rb") as file:
+        file.seek(told)
+        whole, newline, _ = file.read().rpartition(b"\n")
+    if newline:
+        newest = json.loads(whole.rpartition(b"\n")[2])
         ctx.progress(newest["done"], newest["total"], "steps", newest["said"])
-    return len(lines)
+    return told + len(whole) + len(newline)
 
 
 def _failure(trainer: str, code: int, log: Path, step: str) -> Exception:

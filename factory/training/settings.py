@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from factory.engine.op import Params
+from factory.engine.prompts import Asking
 
 RewardName = Literal["accuracy", "format", "language"]
 
@@ -26,18 +27,6 @@ class Schedule(Params):
     kind: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = Field(default=0.03, ge=0, lt=1)
     floor: float = Field(default=0.1, ge=0, le=1)
-
-
-class Asking(Params):
-    """Which columns make a prompt, and how: `template` is a prompt template (`plain`, `r1`, `r1_zero`, or a path that
-    ends in .txt) over the column `prompt` and further `columns`, the same as in generate.sample; `system` and
-    `prefill` replace the template's own."""
-
-    template: str = "plain"
-    prompt: str = "prompt"
-    columns: tuple[str, ...] = ()
-    system: str | None = None
-    prefill: str | None = None
 
 
 class Optimizer(Params):
@@ -124,8 +113,8 @@ class ModelFiles(BaseModel):
 
 
 class TrainJob(BaseModel):
-    """A job file. `data` is Parquet: `prompt` (text, or a list of {role, content}), `prefill`, and `response` (SFT) or
-    the columns that rewards read (GRPO). Everything is written below `output` (`checkpoint/`, `curves.parquet`,
+    """A job file. `data` is Parquet: `prompt` (text, or a list of {role, content}), and `response` (SFT) or `prefill`
+    and the columns that rewards read (GRPO). Everything is written below `output` (`checkpoint/`, `curves.parquet`,
     `rollouts.parquet`, `done.json` last)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

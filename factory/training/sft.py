@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from factory.engine.op import Job, Kind, OpContext, TrainResult, op
+from factory.engine.prompts import questions, template_identity
 from factory.training.launch import CODE, joined_rows, train
-from factory.training.prompting import rendered, template_identity
 from factory.training.settings import SftParams
 
 
@@ -27,6 +27,6 @@ def train_sft(job: Job, params: SftParams, ctx: OpContext) -> TrainResult:
         TrainerFailed: the trainer died; the end of its log is in the message.
     """
     whole = joined_rows(job, _columns(params), ctx)
-    prompts, prefills = rendered(whole, params, ctx.identity["template"])
-    data = pl.DataFrame({"prompt": prompts, "prefill": prefills, "response": whole[params.response]})
+    prompts = [found.content for found in questions(whole, params, ctx.identity["template"])]
+    data = pl.DataFrame({"prompt": prompts, "response": whole[params.response]})
     return train(job, "sft", data, params.model_dump(mode="json"), ctx)

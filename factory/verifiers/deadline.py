@@ -19,7 +19,6 @@ Address space is limited, so an expression that explodes ends as a MemoryError i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import pickle
@@ -36,6 +35,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from factory.engine.errors import FactoryError
+from factory.engine.orphans import die_with_parent
 
 T = TypeVar("T")
 
@@ -43,7 +43,6 @@ DEFAULT_MEMORY = 2 << 30
 _HEADER = struct.Struct("!Q")
 _START_SECONDS = 120.0
 _GRACE_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); " \
         "from factory.verifiers import deadline; deadline._serve()"
 
@@ -241,7 +240,7 @@ def _serve() -> None:
     """The child's life: set limits, import the function, then answer calls until end of file."""
     requests, replies = _take_pipes()
     parent, memory = pickle.loads(_read_frame(requests) or b"")
-    _tie_to(parent)
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     try:
@@ -288,13 +287,6 @@ def _silence_stderr() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
-
-
-def _tie_to(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def _limit_memory(memory: int) -> None:

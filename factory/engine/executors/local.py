@@ -25,23 +25,15 @@ from typing import Any
 
 from factory.engine.errors import ShardFailed
 from factory.engine.executors.base import Outcome
+from factory.engine.orphans import die_with_parent
 from factory.engine.task import Event, Task
 
-_PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent died before the call
-        os._exit(1)
 
 
 def _work(pipe: Connection, stop: Any, parent: int) -> None:
     """A worker's life: take a task, run it, send events and the outcome."""
-    _die_with_parent(parent)
+    die_with_parent(parent)
     for number in _SIGNALS:  # Ctrl-C reaches the whole group; the driver decides what it means
         signal.signal(number, signal.SIG_IGN)
     while True:
