@@ -14,20 +14,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from factory import cli_warehouse
+from factory.cli_warehouse import DEFAULT, AsJson, Root
+
 app = typer.Typer(name="factory", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
-Root = Annotated[Path, typer.Option("--warehouse", "-w", help="The warehouse's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
                                                 help="Override a field: steps.a.params.n=8 (repeatable).")]
 Vars = Annotated[list[str] | None, typer.Option("--vars", metavar="KEY=VALUE",
                                                 help="Give a variable of the recipe: n=8 (repeatable).")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Truncate every source to this many records.")]
 Until = Annotated[str | None, typer.Option(help="Only this step and what it needs.")]
-RowId = Annotated[int, typer.Argument(help="A row_id, as every dataset shows it.")]
-DEFAULT = Path("warehouse-data")
 
 
 def _version(asked: bool) -> None:
@@ -113,91 +112,6 @@ def preview(recipe: RecipePath, step: Annotated[str, typer.Argument(help="A step
 
 
 @app.command()
-def sql(query: Annotated[str, typer.Argument(help='One SELECT, such as: SELECT * FROM "pico/reasoning"')],
-        warehouse: Root = DEFAULT, json: AsJson = False,
-        csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-        parquet: Annotated[Path | None, typer.Option(help="Write the result to this Parquet file.")] = None) -> None:
-    """Ask the warehouse in SQL (read-only).
-
-    Example: factory sql "SELECT ref, row_count FROM datasets"
-    """
-    from factory import terminal_data
-    from warehouse import Warehouse
-
-    terminal_data.show_frame(Warehouse(warehouse).sql(query), json=json, csv=csv, parquet=parquet)
-
-
-@app.command()
-def trace(what: Annotated[str, typer.Argument(metavar="ROW_OR_CHECKPOINT", help="A row_id, as every dataset shows it, "
-                                              "or a checkpoint: name or name@3.")], warehouse: Root = DEFAULT,
-          down: Annotated[bool, typer.Option("--down", help="Descendants in place of ancestors.")] = False,
-          json: AsJson = False) -> None:
-    """Show where a row comes from, up to its source record and to what trained the checkpoint that wrote it; or what
-    trained a checkpoint.
-
-    Example: factory trace 2199023255553; factory trace nano/final
-    """
-    from factory import terminal_data
-    from factory.engine.errors import UsageError
-    from warehouse import Warehouse, lineage
-
-    opened = Warehouse(warehouse)
-    if not what.isdecimal():
-        if down:
-            raise UsageError(f"trace {what} --down: descendants are told of rows; give a row_id")
-        terminal_data.show_checkpoint(opened, what, json)
-        return
-    hops = lineage.trace_down(opened, int(what)) if down else lineage.trace_up(opened, int(what))
-    terminal_data.show_trace(opened, hops, json)
-
-
-@app.command()
-def why(row_id: RowId, warehouse: Root = DEFAULT, json: AsJson = False) -> None:
-    """Show every decision about a row: scores, rejections, failures.
-
-    Example: factory why 2199023255553
-    """
-    from factory import terminal_data
-    from warehouse import Warehouse, lineage
-
-    terminal_data.show_why(row_id, lineage.why(Warehouse(warehouse), row_id), json)
-
-
-@app.command()
-def ls(prefix: Annotated[str, typer.Argument(help="Only names that begin so.")] = "", warehouse: Root = DEFAULT,
-       all_versions: Annotated[bool, typer.Option("--all", "-a", help="Every version, not only the latest.")] = False,
-       ops: Annotated[bool, typer.Option("--ops", help="List the ops a recipe can use, or all about one.")] = False,
-       json: AsJson = False) -> None:
-    """List datasets (or ops).
-
-    Example: factory ls pico; factory ls --ops filter.length
-    """
-    if ops:
-        from factory import terminal
-
-        terminal.show_ops(prefix, json)
-        return
-    from factory import terminal_data
-    from warehouse import Warehouse
-
-    terminal_data.show_datasets(Warehouse(warehouse), prefix, all_versions, json)
-
-
-@app.command()
-def show(ref: Annotated[str, typer.Argument(help="A dataset: name, name@3 or name@tag.")], warehouse: Root = DEFAULT,
-         rows: Annotated[int, typer.Option("-n", "--rows", min=0, help="How many rows to print.")] = 3,
-         json: AsJson = False) -> None:
-    """Show a dataset version: how it was made, its funnel, some rows.
-
-    Example: factory show pico/reasoning
-    """
-    from factory import terminal_data
-    from warehouse import Warehouse
-
-    terminal_data.show_dataset(Warehouse(warehouse).dataset(ref), rows, json)
-
-
-@app.command()
 def apply(op: Annotated[str, typer.Argument(help="The op, such as verify.math.")],
           source: Annotated[Path, typer.Argument(help="A .jsonl, .parquet or .csv file.")],
           target: Annotated[Path, typer.Argument(help="The file to write.")], set_: Sets = None,
@@ -235,9 +149,13 @@ def schema() -> None:
     """
     import json
 
-    from factory.engine.recipe import Recipe
+    from factory.engine.recipe import recipe_schema
 
-    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    print(json.dumps(recipe_schema(), indent=2))
+
+
+for verb in cli_warehouse.VERBS:
+    app.command(verb.__name__.replace("_", "-"))(verb)
 
 
 def main(argv: list[str] | None = None) -> None:

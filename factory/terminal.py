@@ -49,7 +49,7 @@ def report_parts(steps: Sequence[StepReport]) -> dict[str, str]:
     return parts_of({step.step: "report" if get_op(step.op).kind == "report" else "" for step in steps})
 
 
-def show_run(report: RunReport, warehouse: Path, as_json: bool) -> None:
+def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
     """What was measured, the funnel of the rows, what the loop came to, how the run ended."""
     from warehouse import Warehouse
 
@@ -135,7 +135,7 @@ def _show_unfinished(steps: Sequence[StepReport]) -> None:
             entry(", ".join(shown), lead=f"{status}: ", lead_style="red" if status == "failed" else "yellow")
 
 
-def show_example(report: RunReport, root: Path) -> None:
+def show_example(report: RunReport, root: str | Path) -> None:
     """One row of what was published (or last selected), traced to its source and to what trained its writer."""
     from warehouse import Warehouse
     from warehouse.lineage import trace_up

@@ -65,7 +65,7 @@ def _show_grid(frame: pl.DataFrame) -> None:
 def show_trace(warehouse: Warehouse, hops: list[Hop], as_json: bool) -> None:
     """A row, then what it was made from (or what was made of it), hop by hop; then what trained the checkpoints that
     wrote it."""
-    from warehouse.ancestry import ancestry, story
+    from warehouse.lineage.ancestry import ancestry, story
 
     wrote = list(dict.fromkeys(hop.checkpoint for hop in hops if hop.checkpoint is not None))
     if as_json:
@@ -88,7 +88,7 @@ def show_trace(warehouse: Warehouse, hops: list[Hop], as_json: bool) -> None:
 def show_checkpoint(warehouse: Warehouse, ref: str, as_json: bool) -> None:
     """What trained a checkpoint, down to the model that is none, and who wrote what it was trained on.
     Raises NotInWarehouse."""
-    from warehouse.ancestry import ancestry, story
+    from warehouse.lineage.ancestry import ancestry, story
 
     known = list(dict.fromkeys(found.name for found in warehouse.checkpoints()))
     if ref.partition("@")[0] not in known:

@@ -11,7 +11,7 @@ from factory.lines import console, entry, fields, one_line, table
 if TYPE_CHECKING:
     from factory.engine.run import RunReport
     from warehouse import Warehouse
-    from warehouse.ancestry import Training
+    from warehouse.lineage.ancestry import Training
     from warehouse.records import Manifest, StepReport
 
 EVALUATED = {"greedy": "accuracy", "sampled": "sampled", "majority": "majority", "format": "format"}
@@ -47,7 +47,7 @@ def _evaluates(step: StepReport) -> bool:
 
 def _show_checkpoints(judged: Sequence[StepReport], report: RunReport, warehouse: Warehouse) -> None:
     """One line for each evaluated checkpoint: its figures on held-out problems, and what trained it."""
-    from warehouse.ancestry import trainings
+    from warehouse.lineage.ancestry import trainings
 
     names = [step.facts["checkpoint"] or _model(report.manifests[step.step], warehouse) for step in judged]
     rows, known = [], trainings(warehouse, names)

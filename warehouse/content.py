@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import polars as pl
 
 _MODULUS = 1 << 256
+SLICE_ROWS = 512
 
 
 class ContentHash(NamedTuple):
@@ -53,38 +55,58 @@ def hash_rows(rows: Iterable[bytes]) -> ContentHash:
     return ContentHash(count, total % _MODULUS)
 
 
-def _encode(values: Sequence[Any]) -> list[bytes]:
-    encoded = []
-    for value in values:
-        if value is None:
-            encoded.append(b"n;")
-        elif isinstance(value, str):
-            data = value.encode()
-            encoded.append(b"s%d:%b" % (len(data), data))
-        elif isinstance(value, bytes):
-            encoded.append(b"b%d:%b" % (len(value), value))
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
+
+
+def _encode(values: pl.Series) -> list[bytes]:
+    dtype = values.dtype
+    if dtype in _TEXTS:
+        tag, spelt = b"s", values.cast(pl.String).cast(pl.Binary).to_list()
+    elif dtype == pl.Boolean or dtype.is_integer():  # spelt as in JSON
+        tag, spelt = b"j", values.cast(pl.String).cast(pl.Binary).to_list()
+    else:
+        return [_encode_value(value) for value in values.to_list()]
+    return [b"n;" if value is None else b"%b%d:%b" % (tag, len(value), value) for value in spelt]
+
+
+def _encode_value(value: Any) -> bytes:
+    if value is None:
+        return b"n;"
+    if isinstance(value, bytes):
+        return b"b%d:%b" % (len(value), value)
+    tag, data = (b"s", value.encode()) if isinstance(value, str) else (b"j", _json(value).encode())
+    return b"%b%d:%b" % (tag, len(data), data)
+
+
+def _rows(frame: pl.DataFrame, columns: Sequence[str]) -> Iterator[bytes]:
+    """Encoded rows, a slice at a time: no second copy of a shard's text, and what is hashed is still in the cache."""
+    names = sorted(columns)
+    heads = [name.encode() + b"=" for name in names]
+    for start in range(0, frame.height, SLICE_ROWS):
+        piece = frame.slice(start, SLICE_ROWS)
+        if not names:
+            yield from [b""] * piece.height
+        elif len(names) == 1:
+            yield from map(heads[0].__add__, _encode(piece[names[0]]))
         else:
-            data = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode()
-            encoded.append(b"j%d:%b" % (len(data), data))
-    return encoded
+            pieces = [each for head, name in zip(heads, names, strict=True)
+                      for each in (repeat(head), _encode(piece[name]))]
+            yield from map(b"".join, zip(*pieces, strict=False))  # the heads never end
 
 
 def encode_columns(frame: pl.DataFrame, columns: Sequence[str]) -> list[bytes]:
     """One canonical byte string per row over the named columns (in name order, each with its name and length)."""
-    names = sorted(columns)
-    encoded = [_encode(frame[name].to_list()) for name in names]
-    heads = [name.encode() + b"=" for name in names]
-    return [b"".join(head + value for head, value in zip(heads, row, strict=True))
-            for row in zip(*encoded, strict=True)] if names else [b""] * frame.height
+    return list(_rows(frame, columns))
 
 
 def row_keys(frame: pl.DataFrame, columns: Sequence[str], parents: Sequence[bytes] | None = None) -> list[bytes]:
     """16-byte keys of rows over `columns`; `parents` (the parent's row_key per row) makes equal children of different
     parents differ."""
-    encoded = encode_columns(frame, columns)
-    if parents is not None:
-        encoded = [parent + row for parent, row in zip(parents, encoded, strict=True)]
-    return [hashlib.sha256(row).digest()[:16] for row in encoded]
+    sha256 = hashlib.sha256
+    if parents is None:
+        return [sha256(row).digest()[:16] for row in _rows(frame, columns)]
+    return [sha256(parent + row).digest()[:16] for parent, row in zip(parents, _rows(frame, columns), strict=True)]
 
 
 def hash_frame(frame: pl.DataFrame, key: str = "row_key", columns: Sequence[str] = ()) -> ContentHash:
@@ -92,4 +114,4 @@ def hash_frame(frame: pl.DataFrame, key: str = "row_key", columns: Sequence[str]
     keys = frame[key].to_list()
     if not columns:
         return hash_rows(keys)
-    return hash_rows(k + row for k, row in zip(keys, encode_columns(frame, columns), strict=True))
+    return hash_rows(k + row for k, row in zip(keys, _rows(frame, columns), strict=True))

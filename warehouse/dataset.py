@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import polars as pl
 import pyarrow as pa
 
-from warehouse.objectstore import LocalStore
-from warehouse.parts import read_part, scan_parts
+from warehouse.objectstore import Store
+from warehouse.parts import part_schema, read_part, scan_parts
 from warehouse.records import Manifest, Part
 
 PARENT = "parent_row_id"
@@ -29,8 +29,15 @@ def pack_schema(frame: pl.DataFrame) -> str:
 
 def unpack_schema(packed: str) -> dict[str, pl.DataType]:
     """The inverse of `pack_schema`."""
+    return dict(_unpacked(packed))
+
+
+@lru_cache(maxsize=4096)
+def _unpacked(packed: str) -> tuple[tuple[str, pl.DataType], ...]:
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
-    return dict(pl.DataFrame(schema.empty_table()).schema)
+    empty = pl.from_arrow(pa.Table.from_batches([], schema))  # schema.empty_table() would import pandas
+    assert isinstance(empty, pl.DataFrame)
+    return tuple(empty.schema.items())
 
 
 class Dataset:
@@ -40,7 +47,7 @@ class Dataset:
     `checkpoint` or `gate`.
     """
 
-    def __init__(self, store: LocalStore, manifest: Manifest, resolve: Callable[[str], Dataset]):
+    def __init__(self, store: Store, manifest: Manifest, resolve: Callable[[str], Dataset]):
         self.store, self.manifest, self._resolve = store, manifest, resolve
 
     def __repr__(self) -> str:
@@ -99,9 +106,9 @@ class Dataset:
                 inherited.update(content.all_columns)
         return {**inherited, **self.schema()}
 
-    def table(self, table: str) -> pl.LazyFrame:
-        """One stored table, as it lies in its parts."""
-        return scan_parts(self.store, self.parts(table), self.schema(table))
+    def table(self, table: str, parts: Sequence[Part] | None = None) -> pl.LazyFrame:
+        """One stored table, as it lies in its parts (all of them, or those given)."""
+        return scan_parts(self.store, self.parts(table) if parts is None else parts, self.schema(table))
 
     def scan(self, *, inherit: bool = True) -> pl.LazyFrame:
         """The rows, lazily: `row_id`, `row_key`, own columns, then (unless `inherit` is False) those of the ancestors.
@@ -174,12 +181,12 @@ def overlapping(parts: Sequence[Part], row_ids: pl.Series) -> list[Part]:
     return chosen
 
 
-def _read_matching(store: LocalStore, parts: Sequence[Part], ids: pl.Series, key: str, columns: Sequence[str],
+def _read_matching(store: Store, parts: Sequence[Part], ids: pl.Series, key: str, columns: Sequence[str],
                    schema: dict[str, pl.DataType]) -> pl.DataFrame:
     empty = pl.DataFrame(schema={name: schema.get(name, pl.Int64()) for name in columns})
     frames = []
     for part in parts:
-        available = pl.read_parquet_schema(store.path(part.path))
+        available = part_schema(store, part)
         frame = read_part(store, part, [name for name in columns if name in available])
         frames.append(frame.filter(pl.col(key).is_in(ids.implode())))
     return pl.concat([empty, *frames], how="diagonal_relaxed")

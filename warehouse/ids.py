@@ -12,9 +12,9 @@ import json
 
 import polars as pl
 
-from warehouse import layout
+from warehouse import faults, layout
 from warehouse.errors import WarehouseError
-from warehouse.objectstore import LocalStore
+from warehouse.objectstore import Store
 
 SHARD_BITS, ORDINAL_BITS = 16, 24
 MAX_SHARDS = 1 << SHARD_BITS
@@ -44,18 +44,19 @@ def namespace_of(row_id: int) -> int:
     return row_id >> (SHARD_BITS + ORDINAL_BITS)
 
 
-def claim_namespace(store: LocalStore, owner: dict[str, str]) -> int:
+def claim_namespace(store: Store, owner: dict[str, str]) -> int:
     """Claim the next free namespace for `owner` (stored beside it)."""
     taken = store.names("ids")
     number = int(taken[-1][:8]) + 1 if taken else 1
     while number <= MAX_NAMESPACE:
         if store.put_if_absent(layout.namespace(number), json.dumps(owner, sort_keys=True).encode()):
+            faults.point("ids.claimed")
             return number
         number += 1
     raise WarehouseError("all row-id namespaces of this warehouse are used: start a new warehouse")
 
 
-def namespace_owner(store: LocalStore, namespace: int) -> dict[str, str] | None:
+def namespace_owner(store: Store, namespace: int) -> dict[str, str] | None:
     """Who claimed a namespace: {dataset, step, op, work_key}; None when nobody did."""
     key = layout.namespace(namespace)
     if not store.exists(key):

@@ -3,7 +3,9 @@
     warehouse.json                          format, id                                   written once
     ids/00000017.json                       row-id namespace 17 and who owns it           written once
     parts/ab/ab34….parquet                  immutable; the name is the sha256 of its bytes
+    feed/00000017.json                      what somebody is about to commit              written once
     datasets/<name>/v00000003.json          THE COMMIT: manifest of version 3             written once
+    datasets/<name>/v00000003.tomb.json     version 3 is deleted (its manifest stays)     written once
     checkpoints/<name>/v00000003.json       model checkpoint record                       written once
     checkpoints/files/ab/ab34…              a checkpoint's files, by sha256
     refs/<name>/<tag>.json                  tag -> version                                replaced
@@ -11,7 +13,8 @@
     work/<key>/shards/<shard>.json          one finished shard                            written once
     work/<key>/journal/<writer>.jsonl       finished answers, appended
     runs/<run_id>/{run,heartbeat,end}.json  one attempt
-    catalog/                                derived and disposable: views.sql, snapshot parquet
+    gc/<time>.json                          what nothing needed then (the first phase of gc)
+    catalog/                                derived and disposable: views.sql, state.json, compacted tables
     tmp/                                    scratch of running writers
 
 Keys are POSIX paths relative to the root, so a copied warehouse reads itself.
@@ -51,6 +54,19 @@ def part(sha256: str) -> str:
 
 def manifest(dataset: str, version: int) -> str:
     return f"datasets/{dataset}/v{version:08d}.json"
+
+
+def tombstone(key: str) -> str:
+    """Where the deletion of a manifest or checkpoint record is noted."""
+    return f"{key.removesuffix('.json')}.tomb.json"
+
+
+def feed(position: int) -> str:
+    return f"feed/{position:08d}.json"
+
+
+def gc_list(name: str) -> str:
+    return f"gc/{name}.json"
 
 
 def checkpoint(name: str, version: int) -> str:

@@ -121,13 +121,19 @@ class InputRef(Record):
         return f"{self.dataset}@{self.version}"
 
 
+NOT_CONTENT = ("rejections", "failures", "shards", "row_roots")
+"""Tables that say how a version came about or what follows from it; they do not name its rows."""
+
+
 class Manifest(Record):
-    """One dataset version. Its creation is the commit."""
+    """One dataset version. Its creation is the commit. `sequence` is its number in the feed, which orders versions; 0
+    in records older than the feed."""
 
     format: int = FORMAT
     dataset: str
     version: int
     commit_id: str
+    sequence: int = 0
     kind: str
     op: str
     op_version: int
@@ -161,8 +167,7 @@ class Manifest(Record):
     @property
     def parts_digest(self) -> str:
         """Names exactly these stored rows, ids included; what depends on them may be reused only under the same one."""
-        parts = sorted(part.sha256 for name, table in self.tables.items() if name not in ("rejections", "failures")
-                       for part in table)
+        parts = sorted(part.sha256 for name, table in self.tables.items() if name not in NOT_CONTENT for part in table)
         return hashlib.sha256("\n".join([self.kind, *(parts or [self.content_hash])]).encode()).hexdigest()
 
 
@@ -193,6 +198,14 @@ class CheckpointRecord(Record):
     def trained_on(self) -> list[str]:
         """The dataset versions that trained it, in order; records without `dataset_refs` name one."""
         return self.dataset_refs or [ref for ref in (self.dataset_ref,) if ref is not None]
+
+
+class Tombstone(Record):
+    """A version or checkpoint that was deleted: its record stays, gc may take what only it needed."""
+
+    key: str
+    deleted_at: str
+    reason: str = ""
 
 
 class StepReport(Record):

@@ -1,33 +1,37 @@
 """The warehouse: opening one, committing to it, finding versions in it.
 
-Committing is one act: create `datasets/<name>/v<N>.json`, which must not exist. Whoever finds the name taken reads it
-and tries N + 1; a version with the same fingerprint, content and inputs is returned as it is instead of being repeated.
+Committing is one act: create `datasets/<name>/v<N>.json`, which must not exist. It is announced first, so that readers
+find it without listing. Whoever finds the name taken tries N + 1; a version with the same fingerprint, content and
+inputs is returned as it is instead of being repeated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import ValidationError
 
-from warehouse import layout
+from warehouse import faults, layout
+from warehouse.catalog.catalog import Catalog
 from warehouse.dataset import Dataset
 from warehouse.errors import NotInWarehouse, WarehouseError
+from warehouse.feed import Feed
 from warehouse.ids import namespace_of, namespace_owner
-from warehouse.objectstore import LocalStore, open_store
-from warehouse.records import FORMAT, CheckpointRecord, Manifest, RunEnd, RunRecord, now
+from warehouse.objectstore import Store, open_store, selftest
+from warehouse.records import FORMAT, CheckpointRecord, Manifest, RunEnd, RunRecord, Tombstone, now
 
 if TYPE_CHECKING:
-    import duckdb
+    from warehouse.catalog.asking import Connection
 
 DEFAULT_ROOT = "warehouse-data"
+GC_LOCK = "gc/lock"
 
 
 class Warehouse:
@@ -39,7 +43,10 @@ class Warehouse:
     """
 
     def __init__(self, root: str | Path = DEFAULT_ROOT, *, create: bool = False):
-        self.store: LocalStore = open_store(root)
+        self.store: Store = open_store(root)
+        self.feed = Feed(self.store)
+        self.catalog = Catalog(self)
+        self.open_connection: Connection | None = None
         self._manifests: dict[str, Manifest] = {}
         if not self.store.exists(layout.ROOT_RECORD):
             if not create:
@@ -54,6 +61,7 @@ class Warehouse:
     def _found(self, root: str | Path) -> None:
         record = {"format": FORMAT, "warehouse_id": uuid.uuid4().hex, "row_key": "sha256/16", "content_hash": "mset256"}
         try:
+            selftest(self.store)
             self.store.put_if_absent(layout.ROOT_RECORD, json.dumps(record).encode())
         except OSError as error:
             raise WarehouseError(f"{root} cannot become a warehouse: {error.strerror or error}. Name a folder that can "
@@ -61,29 +69,54 @@ class Warehouse:
         self.store.clear_scratch()
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Path | str:
         return self.store.root
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
     def manifests(self) -> list[Manifest]:
-        """Every committed dataset version, by name and version. Manifests never change, so each is read once."""
-        for key in self.store.keys("datasets"):
-            if key not in self._manifests and layout.version_of(key):
-                self._manifests[key] = self._read_manifest(key)
-        return [self._manifests[key] for key in sorted(self._manifests)]
+        """Every version that was not deleted, by name and version. Manifests never change, so each is read once."""
+        datasets = self._live().sort("dataset", "version")
+        return [self._known(layout.manifest(name, number)) for name, number in
+                datasets.select("dataset", "version").iter_rows()]
 
-    def _read_manifest(self, key: str) -> Manifest:
+    def _live(self) -> pl.DataFrame:
+        """The catalog's rows of versions that were not deleted."""
+        self.catalog.refresh()
+        gone = self.catalog.frame("deleted").filter(pl.col("kind") == "dataset")
+        return self.catalog.frame("datasets").join(gone.select("ref"), on="ref", how="anti", maintain_order="left")
+
+    def read_manifest(self, key: str, *, keep: bool = True) -> Manifest:
+        """The manifest at a key; WarehouseError when it is not one."""
         try:
-            return Manifest.model_validate_json(self.store.get(key))
+            found = Manifest.model_validate_json(self.store.get(key))
         except ValidationError as error:
-            raise WarehouseError(f"{self.root / key} is not a manifest of this format ({error.error_count()} faults): "
-                                 "restore it from a copy of the warehouse") from error
+            raise WarehouseError(f"{self.store.url(key)} is not a manifest of this format ({error.error_count()} "
+                                 "faults): restore it from a copy of the warehouse") from error
+        if keep:
+            self._manifests[key] = found
+        return found
+
+    def _known(self, key: str) -> Manifest:
+        return self._manifests.get(key) or self.read_manifest(key)
+
+    def any_manifest(self, ref: str) -> Manifest:
+        """The manifest of `name@3`, deleted or not: rows of a deleted version stay while others are made from them."""
+        name, version = layout.split_ref(ref)
+        key = layout.manifest(name, int(version or 0))
+        if key not in self._manifests and not self.store.exists(key):
+            raise self._unknown(ref, name)
+        return self._known(key)
 
     def versions(self, name: str) -> list[int]:
-        """The version numbers of a dataset, ascending."""
-        keys = self.store.names(f"datasets/{name}")
-        return sorted(int(key[1:9]) for key in keys if layout.version_of(f"datasets/{name}/{key}"))
+        """The version numbers of a dataset that were not deleted, ascending."""
+        return self._live().filter(pl.col("dataset") == name)["version"].sort().to_list()
+
+    def latest_versions(self) -> dict[str, str]:
+        """Each dataset's name with its latest version (`name@3`): the newest whole one, of rehearsals alone the
+        newest."""
+        order = self._live().sort(pl.col("partial").not_(), "version").unique("dataset", keep="last")
+        return dict(order.sort("dataset").select("dataset", "ref").iter_rows())
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of `name@3`, `name@tag`, or of the latest whole version of `name`."""
@@ -96,23 +129,23 @@ class Warehouse:
         if not (version.isascii() and version.isdigit()):
             version = self.tag(name, version)
         key = layout.manifest(name, int(version))
-        if key not in self._manifests:
-            if not self.store.exists(key):
-                raise self._unknown(ref, name)
-            self._manifests[key] = self._read_manifest(key)
-        return self._manifests[key]
+        if key not in self._manifests and not self.store.exists(key):
+            raise self._unknown(ref, name)
+        if self.store.exists(layout.tombstone(key)):
+            raise NotInWarehouse(f"{name}@{int(version)} was deleted: `factory restore {name}@{int(version)}` brings "
+                                 f"it back while gc has not taken its parts; versions are {self.versions(name)}")
+        return self._known(key)
 
     def _latest(self, name: str) -> Manifest:
-        versions = self.versions(name)
-        if not versions:
+        found = self._live().filter(pl.col("dataset") == name).sort(pl.col("partial").not_(), "version")
+        if not found.height:
             raise self._unknown(name, name)
-        manifests = [self.manifest(f"{name}@{number}") for number in reversed(versions)]
-        return next((found for found in manifests if not found.partial), manifests[0])
+        return self._known(layout.manifest(name, found["version"][-1]))
 
     def _unknown(self, ref: str, name: str) -> NotInWarehouse:
         import difflib
 
-        names = sorted({found.dataset for found in self.manifests()})
+        names = sorted(set(self._live()["dataset"]))
         if name in names:
             return NotInWarehouse(f"{ref} does not exist: {name} has versions {self.versions(name)}")
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
@@ -121,17 +154,28 @@ class Warehouse:
 
     def dataset(self, ref: str) -> Dataset:
         """A dataset version to read."""
-        return Dataset(self.store, self.manifest(ref), self.dataset)
+        return Dataset(self.store, self.manifest(ref), self.any_dataset)
+
+    def any_dataset(self, ref: str) -> Dataset:
+        """`name@3` to read, deleted or not."""
+        return Dataset(self.store, self.any_manifest(ref), self.any_dataset)
 
     def find(self, fingerprint: str) -> list[Manifest]:
         """Versions made by a step with this fingerprint, newest last."""
-        return sorted((found for found in self.manifests() if found.fingerprint == fingerprint),
-                      key=lambda found: (found.created_at, found.version))
+        return self._where("step_fingerprint", fingerprint)
 
     def family(self, family: str) -> list[Manifest]:
         """Versions of a family (a fingerprint without its extensible parts), newest last."""
-        return sorted((found for found in self.manifests() if found.family == family),
-                      key=lambda found: (found.created_at, found.version))
+        return self._where("family", family)
+
+    def _where(self, column: str, value: str) -> list[Manifest]:
+        found = self._live().filter(pl.col(column) == value).sort("sequence", "version", maintain_order=True)
+        try:
+            return [self._known(layout.manifest(name, number)) for name, number in
+                    found.select("dataset", "version").iter_rows()]
+        except NotInWarehouse:  # somebody took a manifest away by hand: files are the truth
+            self.catalog.forget()
+            return self._where(column, value)
 
     def owner_of(self, row_id: int) -> dict[str, str] | None:
         """Who minted a row id: {dataset, step, op, work_key}."""
@@ -148,27 +192,108 @@ class Warehouse:
         if not draft.counts.balanced:
             raise WarehouseError(f"{draft.dataset}: {draft.counts.owed} slots went in, but kept + rejected + failed "
                                  f"is {draft.counts.kept + draft.counts.rejected + draft.counts.failed}: not committed")
+        with self.store.lease(GC_LOCK, shared=True):  # gc deletes nothing between our look at a part and the commit
+            self._check_parts(draft)
+            self._check_led(draft)
+            faults.point("commit.checked")
+            version = self._next_version(draft.dataset)
+            known = self._equal(draft)  # after the number: whoever commits the same now takes that number from us
+            while known is None:
+                made = self._create(draft, version)
+                if made is not None:
+                    return made
+                known = self._equal(draft)
+                version += 1
+            return known
+
+    def _check_parts(self, draft: Manifest, what: str = "") -> None:
         for parts in draft.tables.values():
             for part in parts:
                 if self.store.size(part.path) != part.bytes:
-                    raise WarehouseError(f"{draft.dataset}: part {part.path} is missing or truncated: not committed")
+                    raise WarehouseError(f"{what or draft.dataset}: part {part.path} is missing or truncated: not "
+                                         "committed. Run the recipe again")
+                self.store.touch(part.path)
+
+    def _check_led(self, draft: Manifest) -> None:
+        """Parts of deleted versions that led to this one: gc may have taken them. Of live ones it takes none."""
+        refs, seen = [item.ref for item in draft.inputs], set[str]()
+        while refs:
+            ref = refs.pop()
+            found = self.any_manifest(ref)
+            if ref in seen or not self.store.exists(layout.tombstone(layout.manifest(found.dataset, found.version))):
+                continue
+            seen.add(ref)
+            self._check_parts(found, f"{draft.dataset}: it was made from {ref}, which was deleted")
+            refs += [item.ref for item in found.inputs]
+
+    def _next_version(self, name: str) -> int:
+        """One more than the highest number in use, deleted versions among them: numbers never come back."""
+        self.catalog.refresh()
+        top = self.catalog.frame("datasets").filter(pl.col("dataset") == name)["version"].max()
+        version = (int(top) if isinstance(top, int) else 0) + 1
+        while self.store.exists(layout.manifest(name, version)):
+            version += 1
+        return version
+
+    def _equal(self, draft: Manifest) -> Manifest | None:
+        """A live version of the same name that the draft would only repeat."""
         pins = [(item.role, item.parts_digest) for item in draft.inputs]
-        commit_id = uuid.uuid4().hex
-        while True:
-            versions = self.versions(draft.dataset)
-            for number in reversed(versions):
-                known = self.manifest(f"{draft.dataset}@{number}")
-                if (known.fingerprint, known.parts_digest, [(i.role, i.parts_digest) for i in known.inputs]) == (
-                        draft.fingerprint, draft.parts_digest, pins) and known.counts == draft.counts:
-                    return known
-            version = (versions[-1] if versions else 0) + 1
-            manifest = draft.model_copy(update={
-                "version": version, "commit_id": commit_id, "created_at": now(),
-                "parent_version": versions[-1] if versions else None})
-            key = layout.manifest(draft.dataset, version)
-            if self.store.put_if_absent(key, manifest.to_json()):
-                self._manifests[key] = manifest
-                return manifest
+        for known in reversed(self.find(draft.fingerprint)):
+            same = (known.dataset, known.parts_digest, [(item.role, item.parts_digest) for item in known.inputs],
+                    known.counts) == (draft.dataset, draft.parts_digest, pins, draft.counts)
+            if same:
+                return known
+        return None
+
+    def _create(self, draft: Manifest, version: int) -> Manifest | None:
+        """Announce and create one version; None when somebody else has that number."""
+        key = layout.manifest(draft.dataset, version)
+        sequence = self.feed.announce(key)
+        faults.point("commit.announced")
+        manifest = draft.model_copy(update={
+            "version": version, "commit_id": uuid.uuid4().hex, "sequence": sequence, "created_at": now(),
+            "parent_version": version - 1 if version > 1 else None})
+        if not self.store.put_if_absent(key, manifest.to_json()):
+            return None
+        faults.point("commit.made")
+        self._manifests[key] = manifest
+        return manifest
+
+    # -- deleting ----------------------------------------------------------------------------------------------------
+
+    def delete(self, ref: str, reason: str = "") -> Manifest:
+        """Delete a version: it is listed and chosen no more, its number is not used again. Its parts stay for what was
+        made from it, and until `gc` for `restore`. Raises NotInWarehouse."""
+        found = self.manifest(ref)
+        self._bury(layout.manifest(found.dataset, found.version), reason)
+        return found
+
+    def restore(self, ref: str) -> Manifest:
+        """Undo `delete`. Raises NotInWarehouse; WarehouseError when gc has taken parts of it."""
+        found = self.any_manifest(ref)
+        key = layout.tombstone(layout.manifest(found.dataset, found.version))
+        with self.store.lease(GC_LOCK, shared=True):
+            self._check_parts(found)
+            self._check_led(found)
+            self.feed.announce(key, undone=True)
+            faults.point("restore.announced")
+            self.store.delete(key)
+            faults.point("restore.made")
+        return found
+
+    def delete_checkpoint(self, ref: str, reason: str = "") -> CheckpointRecord:
+        """Delete a checkpoint: its record stays, gc takes its files. Raises NotInWarehouse."""
+        found = self.checkpoint(ref)
+        self._bury(layout.checkpoint(found.name, found.version), reason)
+        return found
+
+    def _bury(self, record_key: str, reason: str) -> None:
+        key = layout.tombstone(record_key)
+        self.feed.announce(key)
+        faults.point("delete.announced")
+        tomb = Tombstone(key=record_key, deleted_at=now(), reason=reason)
+        self.store.put_if_absent(key, tomb.to_json())
+        faults.point("delete.made")
 
     def tag(self, name: str, tag: str) -> str:
         """The version number (as text) that a tag names."""
@@ -179,13 +304,34 @@ class Warehouse:
             raise NotInWarehouse(f"{name}@{tag} does not exist: no such tag; versions are {self.versions(name)}")
         return str(json.loads(self.store.get(key))["version"])
 
-    def set_tag(self, ref: str, tag: str) -> None:
-        """Let `name@tag` name a version from now on."""
-        if not tag or tag.isdigit():
-            raise WarehouseError(f"{tag!r} cannot be a tag: numbers name versions")
-        layout.check_name(tag)
+    def tags(self, name: str) -> dict[str, int]:
+        """The tags of a dataset and the version each names."""
+        found = {}
+        for key in (key for key in self.store.names(f"refs/{name}") if key.endswith(".json")):
+            with contextlib.suppress(NotInWarehouse):  # taken away since the listing
+                found[key.removesuffix(".json")] = int(json.loads(self.store.get(f"refs/{name}/{key}"))["version"])
+        return found
+
+    def set_tag(self, ref: str, tag: str) -> Manifest:
+        """Let `name@tag` name a version from now on. Raises NotInWarehouse; WarehouseError for a tag that cannot be."""
+        if not tag or tag.isdigit() or "/" in tag:
+            raise WarehouseError(f"{tag!r} cannot be a tag: use letters, '_', '.', '-' and digits, but not digits "
+                                 "alone (numbers name versions)")
+        try:
+            layout.check_name(tag)
+        except ValueError as error:
+            raise WarehouseError(str(error)) from None
         found = self.manifest(ref)
         self.store.replace(layout.ref(found.dataset, tag), json.dumps({"version": found.version}).encode())
+        return found
+
+    def remove_tag(self, ref: str) -> None:
+        """Let `name@tag` name nothing. Raises NotInWarehouse."""
+        name, tag = layout.split_ref(ref)
+        if tag is None or tag.isdigit():
+            raise WarehouseError(f"{ref} names no tag: write name@tag")
+        self.tag(name, tag)
+        self.store.delete(layout.ref(name, tag))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -201,22 +347,38 @@ class Warehouse:
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             self.store.copy_if_absent(layout.checkpoint_file(digest), path)
+            faults.point("checkpoint.copied")
             files[path.relative_to(folder).as_posix()], size = digest, size + path.stat().st_size
         if not files:
             raise WarehouseError(f"checkpoint {name}: the trainer left no files in its folder")
+        with self.store.lease(GC_LOCK, shared=True):
+            for path_name, digest in files.items():  # those that were there already may be gone by now
+                if not self.store.copy_if_absent(layout.checkpoint_file(digest), folder / path_name):
+                    self.store.touch(layout.checkpoint_file(digest))
+            return self._create_checkpoint(name, {**record, "files": files, "bytes": size})
+
+    def _create_checkpoint(self, name: str, fields: dict[str, Any]) -> CheckpointRecord:
         while True:
             known = self.checkpoints(name)
             for found in reversed(known):
-                if found.fingerprint == record["fingerprint"] and found.files == files:
+                if (found.fingerprint, found.files) == (fields["fingerprint"], fields["files"]) and self._stands(found):
                     return found
             version = known[-1].version + 1 if known else 1
-            made = CheckpointRecord(name=name, version=version, commit_id=uuid.uuid4().hex, files=files, bytes=size,
-                                    created_at=now(), **record)
-            if self.store.put_if_absent(layout.checkpoint(name, version), made.to_json()):
+            made = CheckpointRecord(name=name, version=version, commit_id=uuid.uuid4().hex, created_at=now(), **fields)
+            key = layout.checkpoint(name, version)
+            self.feed.announce(key)
+            faults.point("checkpoint.announced")
+            if self.store.put_if_absent(key, made.to_json()):
+                faults.point("checkpoint.made")
                 return made
 
+    def _stands(self, record: CheckpointRecord) -> bool:
+        """Whether a checkpoint was not deleted."""
+        return not self.store.exists(layout.tombstone(layout.checkpoint(record.name, record.version)))
+
     def checkpoints(self, name: str | None = None) -> list[CheckpointRecord]:
-        """Checkpoint records, of one name or all, by name and version."""
+        """Checkpoint records, of one name or all, by name and version, deleted ones among them: what they wrote
+        stays."""
         prefix = f"checkpoints/{name}" if name else "checkpoints"
         keys = sorted(key for key in self.store.keys(prefix) if layout.version_of(key))
         records = [CheckpointRecord.model_validate_json(self.store.get(key)) for key in keys]
@@ -228,36 +390,28 @@ class Warehouse:
             name, version = layout.split_ref(ref)
         except ValueError as error:
             raise NotInWarehouse(str(error)) from None
-        known = self.checkpoints(name)
+        known = [found for found in self.checkpoints(name) if self._stands(found)]
         if version is None and known:
             return next((found for found in reversed(known) if not found.partial), known[-1])
         for found in known:
             if str(found.version) == version:
                 return found
         raise NotInWarehouse(f"no checkpoint {ref!r} in {self.root}: it has "
-                             f"{', '.join(f.ref for f in self.checkpoints()) or 'none'}")
+                             f"{', '.join(f.ref for f in self.checkpoints() if self._stands(f)) or 'none'}")
 
     def checkpoint_folder(self, record: CheckpointRecord, destination: Path) -> Path:
         """Lay a checkpoint's files out in `destination` (hard links where possible)."""
-        import os
-        import shutil
-
         for name, digest in record.files.items():
             target = destination / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                source = self.store.path(layout.checkpoint_file(digest))
-                try:
-                    os.link(source, target)
-                except FileExistsError:  # another run has just put it there
-                    continue
-                except OSError:
-                    shutil.copyfile(source, target)
+            self.store.fetch(layout.checkpoint_file(digest), target)
         return destination
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
     def start_run(self, record: RunRecord) -> None:
+        """Note the start of a run."""
+        self.feed.announce(layout.run(record.run_id))
         self.store.put_if_absent(layout.run(record.run_id), record.to_json())
 
     def heartbeat(self, run_id: str) -> None:
@@ -265,6 +419,8 @@ class Warehouse:
         self.store.replace(layout.run(run_id, "heartbeat"), json.dumps({"at": now()}).encode())
 
     def end_run(self, end: RunEnd) -> None:
+        """Note the end of a run."""
+        self.feed.announce(layout.run(end.run_id, "end"))
         self.store.put_if_absent(layout.run(end.run_id, "end"), end.to_json())
 
     def runs(self) -> Iterator[tuple[RunRecord, RunEnd | None, str | None]]:
@@ -280,14 +436,12 @@ class Warehouse:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        from warehouse.catalog import connect
-
-        return connect(self)
-
     def sql(self, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
-        """Answer one read-only SQL statement over the views (see `warehouse.catalog`), as a polars frame."""
-        from warehouse.catalog import run_query
+        """Answer one read-only SQL statement over the views (docs/lineage.md), as a polars frame.
 
-        return run_query(self, query, parameters)
+        Raises:
+            BadQuery: DuckDB does not understand it, or it would do more than read. NotInWarehouse: an unknown version.
+        """
+        from warehouse.catalog.asking import connection
+
+        return connection(self).run(query, parameters)

@@ -12,14 +12,15 @@ from factory.engine.errors import OpError, TooManyFailures
 from factory.engine.op import CONTENT_KINDS, SCORE_SCHEMA, Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.prepare import Prepared, code_digest
-from factory.engine.schemas import FAILURES, LINEAGE, PROVENANCE, REJECTIONS, SELECTION
 from factory.engine.task import conform, reasons_of
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse
 from warehouse.content import EMPTY, ContentHash, hash_rows
 from warehouse.dataset import pack_schema
-from warehouse.parts import read_part, write_part
+from warehouse.lineage.roots import row_roots
+from warehouse.parts import part_schema, read_part, write_part
 from warehouse.records import Counts, InputRef, Manifest, Part, ShardRecord, Usage
+from warehouse.tables import FAILURES, LINEAGE, PROVENANCE, REJECTIONS, SELECTION, SHARDS
 
 KIND_OF = {Kind.SCORE: "scores", Kind.GLOBAL: "tables", Kind.SELECT: "selection", Kind.TRAIN: "checkpoint",
            Kind.REPORT: "report", Kind.GATE: "gate", Kind.PUBLISH: "receipt"}
@@ -41,6 +42,9 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
     tables.pop("standing", None)
     tables.pop("partial", None)
     _check_failures(step, warehouse, tables, counts)
+    tables["shards"] = _told_shards(warehouse, prepared, records)
+    if step.kind is Kind.PUBLISH and step.from_inputs == 1:
+        tables["row_roots"] = _roots(step, warehouse, prepared.inputs[0])
     kind = "rows" if step.kind in CONTENT_KINDS else "scores" if step.spec.judges else KIND_OF[step.kind]
     row_table = {"rows": "rows", "selection": "selection", "scores": "scores", "report": "report"}.get(kind)
     rows = sum(part.rows for part in tables.get(row_table, [])) if row_table else counts.kept
@@ -111,6 +115,23 @@ def _assemble(warehouse: Warehouse,
             tables.setdefault(name, []).append(part)
         counts, content = counts + record.counts, content + ContentHash.parse(record.content_hash)
     return tables, counts, content
+
+
+def _told_shards(warehouse: Warehouse, prepared: Prepared, records: Sequence[ShardRecord]) -> list[Part]:
+    """How each shard came about, after those of the version that this one extends."""
+    rows = [(r.shard, r.run_id, r.worker, r.finished_at, r.counts.owed, r.counts.kept, r.counts.rejected,
+             r.counts.failed, r.usage.tokens_in, r.usage.tokens_out, r.usage.requested, r.usage.reused, r.usage.seconds)
+            for r in records]
+    before = prepared.base.tables.get("shards", []) if prepared.base is not None else []
+    return [*before, write_part(warehouse.store, pl.DataFrame(rows, schema=SHARDS, orient="row"))]
+
+
+def _roots(step: Step, warehouse: Warehouse, published: Manifest) -> list[Part]:
+    """Which source rows the published rows descend from; taken over where the same version was published before."""
+    for known in reversed(warehouse.find(step.fingerprint)):
+        if known.inputs[0].ref == published.ref and known.tables.get("row_roots"):
+            return known.tables["row_roots"]
+    return [write_part(warehouse.store, row_roots(warehouse.any_dataset(published.ref)))]
 
 
 def _extend_source(warehouse: Warehouse, prepared: Prepared, tables: dict[str, list[Part]]) -> None:
@@ -190,7 +211,7 @@ def _schemas(warehouse: Warehouse, step: Step,
         varied = name == "rows" and step.kind is not Kind.SOURCE and not step.spec.out(step.params)
         merged: dict[str, pl.DataType] = {}
         for part in {part.sha256: part for part in (parts if varied else (parts[0], parts[-1]))}.values():
-            for column, dtype in pl.read_parquet_schema(warehouse.store.path(part.path)).items():
+            for column, dtype in part_schema(warehouse.store, part).items():
                 if merged.setdefault(column, dtype) != dtype:
                     raise OpError(f"step {step.name}: {step.spec.name} wrote the column {column!r} as {merged[column]} "
                                   f"in one shard and as {dtype} in another: declare it in the op's `out`")

@@ -19,13 +19,13 @@ from factory.engine.kinds.score import attempt_name, attempts_at
 from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.reading import InputShard, all_rows, input_shards
-from factory.engine.schemas import STANDING
 from factory.engine.task import StepCall, Task, conform
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse, layout
 from warehouse.ids import claim_namespace
 from warehouse.parts import read_part, write_part
 from warehouse.records import Manifest, Part, ShardRecord, WorkPlan
+from warehouse.tables import STANDING
 
 KINDS = "factory.engine.kinds"
 

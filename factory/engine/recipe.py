@@ -198,4 +198,22 @@ def _substitute(value: Any, variables: Mapping[str, Any], at: tuple[str | int, .
     return _VARIABLE.sub(lambda match: str(variables[match[1]]), value)
 
 
-__all__ = ["LoadedRecipe", "Recipe", "Rounds", "StepDecl", "fields_of", "load_recipe"]
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of recipes as they are written: where a number stands, `${name}` may stand for it."""
+    schema: dict[str, Any] = _or_variable(Recipe.model_json_schema())
+    return schema
+
+
+def _or_variable(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_or_variable(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _or_variable(item) for key, item in node.items()}
+    if found.get("type") not in ("integer", "number", "boolean"):
+        return found
+    told = {key: found.pop(key) for key in ("title", "description", "default") if key in found}
+    return {**told, "anyOf": [found, {"type": "string", "pattern": f"^{_VARIABLE.pattern}$"}]}
+
+
+__all__ = ["LoadedRecipe", "Recipe", "Rounds", "StepDecl", "fields_of", "load_recipe", "recipe_schema"]

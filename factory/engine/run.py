@@ -32,7 +32,7 @@ from factory.engine.prepare import Prepared, prepare, work_key
 from factory.engine.progress import Progress, Silent, Size
 from factory.engine.resolve import find_version
 from warehouse import Warehouse, layout
-from warehouse.catalog import refresh
+from warehouse.catalog import tidy
 from warehouse.errors import WarehouseError
 from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, now
 
@@ -89,7 +89,7 @@ class Driver:
             self.progress.close()
             self.warehouse.store.clear_scratch()
         with contextlib.suppress(OSError, WarehouseError):  # derived: who asks through us brings it up to date anyway
-            refresh(self.warehouse)  # but plain DuckDB reads the file as it lies
+            tidy(self.warehouse)  # but plain DuckDB reads the file as it lies
             self.warehouse.store.clear_scratch()
         return self.report
 

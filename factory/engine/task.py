@@ -21,12 +21,12 @@ import polars as pl
 from factory.engine.errors import ConservationError
 from factory.engine.op import OpContext, OpSpec, Params, get_op
 from factory.engine.runtime import StepRuntime
-from factory.engine.schemas import FAILURES, REJECTIONS
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse, layout
 from warehouse.content import ContentHash
 from warehouse.parts import write_part
 from warehouse.records import Counts, Part, ShardRecord, Usage, now
+from warehouse.tables import FAILURES, REJECTIONS
 
 Event = dict[str, Any]
 
@@ -177,10 +177,17 @@ KEEP_EMPTY = frozenset({"rows", "scores", "selection", "nodes", "pairs", "report
 
 
 def finished_shard(call: StepCall, shard: str | int, key: str | None = None) -> ShardRecord | None:
-    """The record of a shard that is done already."""
+    """The record of a shard that is done already. One whose parts are gone or cut is taken away: the shard is done
+    again."""
     path = layout.work_shard(key or call.work_key, shard)
     store = call.warehouse.store
-    return ShardRecord.model_validate_json(store.get(path)) if store.exists(path) else None
+    if not store.exists(path):
+        return None
+    record = ShardRecord.model_validate_json(store.get(path))
+    if all(store.size(part.path) == part.bytes for part in record.tables.values()):
+        return record
+    store.delete(path)
+    return None
 
 
 class Clock:

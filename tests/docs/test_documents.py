@@ -10,15 +10,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import jsonschema
 import polars as pl
 import pytest
 
 import factory
 from factory.engine.op import all_composites, all_ops
 from factory.engine.opdoc import describe_ops
-from factory.engine.recipe import Recipe, StepDecl
+from factory.engine.recipe import StepDecl, recipe_schema
 from factory.engine.recipe_yaml import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -97,18 +97,15 @@ def test_recipes_are_listed() -> None:
 
 
 def test_schema_accepts_the_recipes(tmp_path: Path) -> None:
-    schema = Recipe.model_json_schema()
-    jsonschema: Any = importlib.import_module("jsonschema") if importlib.util.find_spec("jsonschema") else None
-    if jsonschema is not None:
-        jsonschema.Draft202012Validator.check_schema(schema)
+    schema = recipe_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
     for path in RECIPES:
         data, _, _ = read_yaml(path)
         assert set(data) <= set(schema["properties"])
         assert set(schema["required"]) <= set(data)
         fields = schema["$defs"]["StepDecl"]["properties"]
         assert all(set(step) <= set(fields) for step in data["steps"].values())
-        if jsonschema is not None:
-            jsonschema.validate(data, schema)
+        jsonschema.validate(data, schema)
 
 
 def test_every_op_explains_itself() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from warehouse import NotInWarehouse, Warehouse, layout
-from warehouse.ancestry import ancestry, story
+from warehouse.lineage.ancestry import ancestry, story
 
 
 @pytest.fixture

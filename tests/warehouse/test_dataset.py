@@ -6,6 +6,7 @@ samples, and a later version of samples in which one row was redone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ NESTED = [{"role": "user", "content": "hi"}]
 class World:
     """Commits datasets of the test's making."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path | str):
         self.warehouse = Warehouse(root, create=True)
 
     def commit(self, name: str, kind: str, tables: dict[str, list[pl.DataFrame]], inputs: list[str] | None = None,
@@ -95,8 +96,8 @@ N = [first_id(3, 0) + at for at in range(4)]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("world") / "w")
+def world(new_root: Callable[[], Path | str]) -> World:
+    made = World(new_root())
     made.commit("problems", "rows", {"rows": [rows_of(P, prompt=["p0", "p1", "p2"], answer=["a0", None, "a2"],
                                                       messages=[NESTED, [], None])]})
     made.children("samples", "problems", 2, [[(P[0], "s0"), (P[0], "s1")], [(P[1], "s2"), (P[2], "s3")]], "response")
@@ -165,8 +166,8 @@ def test_children_of_a_selection_find_their_ancestors(world: World) -> None:
         ("m1", "s1", "p0"), ("m2", "s2", "p1")]
 
 
-def test_an_own_column_hides_the_ancestors(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_an_own_column_hides_the_ancestors(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     world.commit("a", "rows", {"rows": [rows_of(P, text=["x", "y", "z"], kept=["1", "2", "3"])]})
     world.children("b", "a", 2, [[(P[2], "own")]], "text")
     found = world.warehouse.dataset("b")
@@ -174,8 +175,8 @@ def test_an_own_column_hides_the_ancestors(tmp_path: Path) -> None:
     assert found.lookup(pl.Series([S[0]]), ["kept", "text"]).select("text", "kept").rows() == [("own", "3")]
 
 
-def test_superseded_rows_are_read_no_more_but_are_still_there(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_superseded_rows_are_read_no_more_but_are_still_there(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     world.commit("problems", "rows", {"rows": [rows_of(P, prompt=["p0", "p1", "p2"])]})
     first = world.children("samples", "problems", 2, [[(P[0], "cut"), (P[1], "b")]], "response")
     edges = first.table("row_lineage").collect()
@@ -193,8 +194,8 @@ def test_superseded_rows_are_read_no_more_but_are_still_there(tmp_path: Path) ->
     assert world.warehouse.dataset("samples@1").scan().collect()["response"].to_list() == ["cut", "b"]
 
 
-def test_a_column_that_came_later_is_null_in_older_parts(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_a_column_that_came_later_is_null_in_older_parts(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     found = world.commit(
         "a", "rows", {"rows": [rows_of(P[:1], prompt=["x"]), rows_of(P[1:2], prompt=["y"], level=[3])]}
     )
@@ -202,8 +203,8 @@ def test_a_column_that_came_later_is_null_in_older_parts(tmp_path: Path) -> None
     assert found.lookup(pl.Series(P[:2]), ["level"])["level"].to_list() == [None, 3]
 
 
-def test_two_sources_with_different_columns_read_as_one(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_two_sources_with_different_columns_read_as_one(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     world.commit("a", "rows", {"rows": [rows_of(P[:1], prompt=["x"], answer=["1"])]})
     world.commit("b", "rows", {"rows": [rows_of([S[0]], prompt=["y"], level=[3])]})
     mixed = world.commit(
@@ -216,8 +217,8 @@ def test_two_sources_with_different_columns_read_as_one(tmp_path: Path) -> None:
     assert set(mixed.all_columns) == {"row_id", "row_key", "prompt", "answer", "level"}
 
 
-def test_long_rows_come_back_whole(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_long_rows_come_back_whole(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     text = "長い" * 800_000
     world.commit("a", "rows", {"rows": [rows_of(P, prompt=[text, "short", "\x00"])]})
     world.children("b", "a", 2, [[(P[0], text[::-1])], [(P[1], ""), (P[2], "x")]], "response")
@@ -225,8 +226,8 @@ def test_long_rows_come_back_whole(tmp_path: Path) -> None:
     assert world.warehouse.dataset("b").lookup(pl.Series([S[0]]), ["prompt"])["prompt"].to_list() == [text]
 
 
-def test_an_empty_version_reads_like_any_other(tmp_path: Path) -> None:
-    world = World(tmp_path / "w")
+def test_an_empty_version_reads_like_any_other(new_root: Callable[[], Path | str]) -> None:
+    world = World(new_root())
     empty = world.commit("a", "rows", {"rows": [rows_of(P, prompt=["x", "y", "z"])[:0]]})
     assert empty.scan().collect().schema["prompt"] == pl.String
     child = world.children("b", "a", 2, [[]], "response")

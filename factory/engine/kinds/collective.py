@@ -15,11 +15,11 @@ import polars as pl
 from factory.engine.kinds.rows import shard_input
 from factory.engine.kinds.score import finish_scores, score_outcomes
 from factory.engine.reading import read_rows
-from factory.engine.schemas import NODES, PAIRS
 from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
 from warehouse.content import EMPTY, hash_rows
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.tables import NODES, PAIRS
 
 MERGED = "merged"
 

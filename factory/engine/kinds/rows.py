@@ -11,7 +11,6 @@ from factory.engine.errors import ConservationError
 from factory.engine.kinds.checks import check_rows, check_slots, declared
 from factory.engine.op import Kind
 from factory.engine.reading import InputShard, all_rows, input_shards, read_rows
-from factory.engine.schemas import LINEAGE
 from factory.engine.task import (
     Clock,
     Event,
@@ -26,6 +25,7 @@ from warehouse.content import hash_rows, row_keys
 from warehouse.ids import mint_ids
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.tables import LINEAGE
 
 
 def standing_slots(call: StepCall) -> set[tuple[int, int]]:

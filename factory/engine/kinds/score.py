@@ -16,7 +16,6 @@ from factory.engine.kinds.checks import check_rows, check_scores
 from factory.engine.kinds.rows import shard_input
 from factory.engine.op import SCORE_SCHEMA
 from factory.engine.reading import InputShard, read_rows
-from factory.engine.schemas import FAILURES
 from factory.engine.task import (
     Clock,
     Event,
@@ -29,9 +28,10 @@ from factory.engine.task import (
 )
 from warehouse import layout
 from warehouse.content import hash_frame
-from warehouse.objectstore import LocalStore
+from warehouse.objectstore import Store
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.tables import FAILURES
 
 
 def run_score(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
@@ -62,7 +62,7 @@ def attempt_name(name: str, attempt: int) -> str:
     return f"{name}-r{attempt}" if attempt else name
 
 
-def attempts_at(store: LocalStore, op_key: str, name: str) -> int:
+def attempts_at(store: Store, op_key: str, name: str) -> int:
     """How often the failures of an input part were tried again."""
     attempt = 0
     while store.exists(layout.work_shard(op_key, attempt_name(name, attempt + 1))):

@@ -19,13 +19,13 @@ from factory.engine.kinds.checks import check_choice
 from factory.engine.kinds.duplicates import find_duplicates
 from factory.engine.op import Selection
 from factory.engine.reading import all_rows
-from factory.engine.schemas import REJECTIONS, SELECTION
 from factory.engine.task import Clock, Event, StepCall, conform, finish_shard, finished_shard, reasons_of
 from factory.engine.where import Condition, Rule
 from warehouse import Dataset
 from warehouse.content import hash_frame
 from warehouse.dataset import PARENT
 from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.tables import REJECTIONS, SELECTION
 
 
 def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],

@@ -15,7 +15,6 @@ import polars as pl
 
 from factory.engine.errors import DataError
 from factory.engine.op import Record
-from factory.engine.schemas import FAILURES, PROVENANCE, REJECTIONS
 from factory.engine.task import (
     Clock,
     Event,
@@ -28,6 +27,7 @@ from factory.engine.task import (
 from warehouse.content import hash_rows, row_keys
 from warehouse.ids import MAX_ROWS_PER_SHARD, first_id
 from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.tables import FAILURES, PROVENANCE, REJECTIONS
 
 
 class _Standing:

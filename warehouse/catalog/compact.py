@@ -1,0 +1,90 @@
+"""The compacted tables: the narrow tables of all versions, each part once, as segments sorted by id.
+
+Ten thousand small files would cost ten thousand opens. Parts are taken in the order in which they were committed and
+at most a million rows at a time, so memory is bounded by the batch, however large the warehouse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from warehouse.catalog.segments import FULL
+from warehouse.errors import DamagedPart
+from warehouse.tables import COMPACTED, STANDARD_SCORES
+
+if TYPE_CHECKING:
+    from warehouse.catalog.catalog import Catalog
+
+
+def compact(catalog: Catalog, most: int) -> None:
+    """Take in the parts that came since the last time, then merge what has become many small segments."""
+    parts = catalog.frame("dataset_parts")
+    again = pl.Series(catalog.state.damaged, dtype=pl.Int64())
+    new = parts.filter((pl.col("part_id") >= catalog.state.compacted) | pl.col("part_id").is_in(again.implode()))
+    if new.height == 0:
+        return
+    gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
+    needed = set(new.filter(~pl.col("ref").is_in(gone.implode()))["part_id"])
+    new = new.filter(pl.col("rows") > 0).unique("part_id", keep="first", maintain_order=True).sort("part_id")
+    segments, damaged = dict(catalog.state.segments), []
+    for table, (stored, key, schema) in COMPACTED.items():
+        found = segments.get(table, [])
+        for batch in _batches(new.filter(pl.col("table_name") == stored)):
+            frame, unread = _read(catalog, batch, table, schema)
+            damaged += [part_id for part_id in unread if part_id in needed]  # gc took the others
+            found = catalog.shelf.add(table, found, frame, key, most)
+        segments[table] = found
+    catalog.change(segments=segments, compacted=catalog.state.next_part, damaged=damaged)
+
+
+def mended(catalog: Catalog) -> bool:
+    """Whether a part that could not be read may be readable now: those that gc took are looked for, not opened."""
+    if not catalog.state.damaged:
+        return False
+    parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.damaged).unique("part_id")
+    return any(catalog.store.size(path) == size for path, size in parts.select("path", "bytes").iter_rows())
+
+
+def _batches(parts: pl.DataFrame) -> list[pl.DataFrame]:
+    """Consecutive parts of at most a million rows together (or one larger part)."""
+    total = 0
+    numbers, number = [], 0
+    for rows in parts["rows"]:
+        if total and total + rows > FULL:
+            total, number = 0, number + 1
+        total += rows
+        numbers.append(number)
+    return parts.with_columns(batch=pl.Series(numbers, dtype=pl.Int64())).partition_by("batch", maintain_order=True)
+
+
+def _read(catalog: Catalog, parts: pl.DataFrame, table: str,
+          schema: dict[str, pl.DataType]) -> tuple[pl.DataFrame, list[int]]:
+    """The rows of these parts with their `part_id`, and the parts that cannot be read."""
+    frames, damaged = [pl.DataFrame(schema={**schema, "part_id": pl.Int64()})], []
+    for path, part_id in parts.select("path", "part_id").iter_rows():
+        try:
+            frame = _standard(catalog, path, table, schema)
+        except (DamagedPart, OSError, pl.exceptions.PolarsError):
+            damaged.append(part_id)
+            continue
+        frames.append(frame.with_columns(part_id=pl.lit(part_id, dtype=pl.Int64())))
+    return pl.concat(frames), damaged
+
+
+def _standard(catalog: Catalog, path: str, table: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """A part with exactly the table's columns."""
+    store = catalog.store
+    url, options = store.url(path), store.storage_options
+    if table == "row_ids":
+        return pl.read_parquet(url, columns=["row_id"], glob=False, storage_options=options)
+    frame = pl.read_parquet(url, glob=False, storage_options=options)
+    if table == "verdicts":
+        own = [name for name in frame.columns if name not in STANDARD_SCORES]
+        readable = [pl.col(name).bin.encode("hex") if frame.schema[name] == pl.Binary() else pl.col(name)
+                    for name in own]
+        details = pl.struct(readable).struct.json_encode() if own else pl.lit(None, dtype=pl.String())
+        frame = frame.with_columns(details=details)
+    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in frame.columns]
+    return frame.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -1,0 +1,99 @@
+"""Segments: the immutable files of a catalog table, merged by size so that their number grows with the logarithm of the
+table and never with its history.
+
+A new batch becomes a segment. Eight segments of one size class become one of the next; a segment of a million rows is
+full and stays as it is. Rows lie sorted by the table's key, and ids rise with time, so the full segments of a table
+hardly overlap and a look-up by id reads one row group of one or two of them.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse import layout
+from warehouse.objectstore import Store
+from warehouse.records import Record
+
+FAN, SMALLEST, FULL = 8, 1 << 10, 1 << 20
+BRIEF = 1 << 18
+"""The most rows that opening a warehouse merges into one segment; larger merges wait for the end of a run or a gc."""
+ROW_GROUP_ROWS = 65_536
+
+
+class Segment(Record):
+    """One file of a catalog table: a key of the warehouse, or an absolute path where the warehouse cannot be
+    written."""
+
+    file: str
+    rows: int
+    bytes: int = 0
+
+    @property
+    def size_class(self) -> int:
+        """0 below 1,024 rows, one more for each factor of eight."""
+        return 0 if self.rows < SMALLEST else 1 + int(math.log(self.rows / SMALLEST, FAN) + 1e-9)
+
+
+_FULL_CLASS = Segment(file="", rows=FULL).size_class
+
+
+class Shelf:
+    """Where segments are written: the warehouse's own catalog folder, or a folder of this process."""
+
+    def __init__(self, store: Store, private: Path | None = None):
+        self.store, self.private = store, private
+
+    def write(self, table: str, frame: pl.DataFrame) -> Segment:
+        """Write a frame as a new segment."""
+        name = f"{table}/{uuid.uuid4().hex[:16]}.parquet"
+        scratch = (self.private or self.store.scratch()) / f"{uuid.uuid4().hex}.parquet"
+        arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        numbers = [field.name for field in arrow.schema if pa.types.is_integer(field.type)]
+        pq.write_table(arrow, scratch, row_group_size=ROW_GROUP_ROWS, compression="zstd", compression_level=3,
+                       use_dictionary=[name for name in arrow.column_names if name not in numbers],
+                       column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"))
+        if self.private is not None:
+            final = self.private / name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            scratch.rename(final)
+            return Segment(file=str(final), rows=frame.height, bytes=final.stat().st_size)
+        key, size = f"{layout.CATALOG}/{name}", scratch.stat().st_size
+        self.store.adopt(scratch, key)
+        return Segment(file=key, rows=frame.height, bytes=size)
+
+    def read(self, segment: Segment) -> pl.DataFrame:
+        """A segment's rows."""
+        if segment.file.startswith("/"):
+            return pl.read_parquet(segment.file, glob=False)
+        return pl.read_parquet(self.store.url(segment.file), glob=False, storage_options=self.store.storage_options)
+
+    def add(self, table: str, segments: Sequence[Segment], frame: pl.DataFrame, key: str | None,
+            most: int = BRIEF) -> list[Segment]:
+        """The table's segments with a batch more; merges that would hold over `most` rows are left for later."""
+        if frame.height == 0:
+            return list(segments)
+        found = [*segments, self.write(table, frame.sort(key) if key else frame)]
+        return self.merge(table, found, key, most)
+
+    def merge(self, table: str, segments: list[Segment], key: str | None, most: int) -> list[Segment]:
+        """Merge classes that have grown full, smallest first."""
+        classes: dict[int, list[Segment]] = defaultdict(list)
+        for segment in segments:
+            classes[segment.size_class].append(segment)
+        for size_class in sorted(classes):
+            alike = classes[size_class]
+            if len(alike) < FAN or size_class >= _FULL_CLASS or sum(segment.rows for segment in alike) > most:
+                continue
+            frame = pl.concat([self.read(segment) for segment in alike], how="diagonal_relaxed")
+            merged = self.write(table, frame.sort(key) if key else frame)
+            kept = [segment for segment in segments if segment not in alike]
+            return self.merge(table, [*kept, merged], key, most)
+        return segments

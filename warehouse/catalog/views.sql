@@ -1,0 +1,93 @@
+-- What a user asks of a warehouse. `stored.*` are the catalog's own files; the views here put them together.
+-- `latest`: the newest whole version of its name (of rehearsals alone, the newest). `sequence` orders commits; no clock does.
+CREATE OR REPLACE VIEW datasets AS
+  SELECT d.* REPLACE (try_cast(d.created_at AS TIMESTAMPTZ) AS created_at, d.reasons::JSON AS reasons),
+         coalesce(t.tags, []) AS tags, x.ref IS NOT NULL AS deleted,
+         coalesce(l.ref IS NOT NULL, false) AS latest
+    FROM stored.datasets d
+    LEFT JOIN (SELECT ref, list(tag ORDER BY tag) AS tags FROM stored.tags GROUP BY ref) t ON t.ref = d.ref
+    LEFT JOIN (SELECT ref FROM stored.deleted WHERE kind = 'dataset') x ON x.ref = d.ref
+    LEFT JOIN (SELECT arg_max(ref, (CASE WHEN partial THEN 0 ELSE 1000000000 END) + version) AS ref FROM stored.datasets
+               WHERE ref NOT IN (SELECT ref FROM stored.deleted WHERE kind = 'dataset') GROUP BY dataset) l ON l.ref = d.ref;
+CREATE OR REPLACE VIEW dataset_parts AS SELECT * FROM stored.dataset_parts;
+CREATE OR REPLACE VIEW dataset_inputs AS SELECT * FROM stored.dataset_inputs;
+-- Who made the rows of a namespace (a row's is `row_id >> 40`): the first version that holds them, its model and checkpoint.
+CREATE OR REPLACE VIEW namespaces AS
+  SELECT n.*, d.ref, d.model, d.by_checkpoint, d.run_id FROM stored.namespaces n
+    LEFT JOIN (SELECT p.min_row_id >> 40 AS namespace, arg_min(d.ref, d.sequence) AS ref
+               FROM stored.dataset_parts p JOIN stored.datasets d ON d.ref = p.ref WHERE p.table_name = 'rows' GROUP BY 1) f
+      ON f.namespace = n.namespace
+    LEFT JOIN stored.datasets d ON d.ref = f.ref;
+CREATE OR REPLACE VIEW tags AS SELECT * FROM stored.tags;
+-- Which version holds which part: versions share parts. Deleted versions are left out.
+CREATE OR REPLACE VIEW stored.holders AS
+  SELECT p.part_id, p.table_name, p.ref, d.dataset, d.version, d.sequence, d.step, d.op, d.op_version
+    FROM stored.dataset_parts p JOIN stored.datasets d ON d.ref = p.ref
+   WHERE p.ref NOT IN (SELECT ref FROM stored.deleted WHERE kind = 'dataset');
+-- Which version holds which row, and how many times it counts there; of every version, deleted ones too.
+CREATE OR REPLACE VIEW version_rows AS
+  SELECT p.ref, s.row_id, s.weight FROM stored.selections s
+    JOIN stored.dataset_parts p ON p.part_id = s.part_id AND p.table_name = 'selection'
+  UNION ALL SELECT p.ref, r.row_id, 1 FROM stored.row_ids r
+    JOIN stored.dataset_parts p ON p.part_id = r.part_id AND p.table_name = 'rows'
+    ANTI JOIN (SELECT q.ref, x.row_id FROM stored.superseded x JOIN stored.dataset_parts q ON q.part_id = x.part_id
+               WHERE q.table_name = 'superseded') gone ON gone.ref = p.ref AND gone.row_id = r.row_id;
+-- Edges: every row that was made from another.
+CREATE OR REPLACE VIEW row_lineage AS SELECT * EXCLUDE (part_id) FROM stored.row_lineage;
+CREATE OR REPLACE VIEW row_roots AS SELECT * EXCLUDE (part_id) FROM stored.row_roots;
+CREATE OR REPLACE VIEW provenance AS SELECT * EXCLUDE (part_id) FROM stored.provenance;
+-- `judge` is the op, `dataset` the score dataset it wrote; `details` are the op's own columns.
+CREATE OR REPLACE VIEW verdicts AS
+  SELECT v.row_id, p.step, p.op AS judge, p.op_version AS judge_version, v.passed, v.label, v.score, v.reason_code,
+         v.reason, v.details::JSON AS details, p.dataset
+    FROM stored.verdicts v
+    JOIN (SELECT DISTINCT part_id, step, op, op_version, dataset FROM stored.holders WHERE table_name = 'scores') p
+      ON p.part_id = v.part_id;
+-- Refusals, failures and choices belong to versions: each stands once for each version (`ref`) that holds it.
+CREATE OR REPLACE VIEW rejections AS
+  SELECT r.* EXCLUDE (part_id), p.ref FROM stored.rejections r
+    JOIN stored.holders p ON p.part_id = r.part_id AND p.table_name = 'rejections';
+CREATE OR REPLACE VIEW failures AS
+  SELECT f.* EXCLUDE (part_id), p.ref FROM stored.failures f
+    JOIN stored.holders p ON p.part_id = f.part_id AND p.table_name = 'failures';
+CREATE OR REPLACE VIEW selections AS
+  SELECT s.* EXCLUDE (part_id), p.ref FROM stored.selections s
+    JOIN stored.holders p ON p.part_id = s.part_id AND p.table_name = 'selection';
+-- How each shard of a version came about.
+CREATE OR REPLACE VIEW shards AS
+  SELECT p.ref, p.step, s.* EXCLUDE (part_id) REPLACE (try_cast(s.finished_at AS TIMESTAMPTZ) AS finished_at)
+    FROM stored.shards s JOIN stored.holders p ON p.part_id = s.part_id AND p.table_name = 'shards';
+-- `passed` and `gate` are the verdict of the newest gate on a checkpoint and its reason.
+CREATE OR REPLACE VIEW checkpoints AS
+  SELECT c.name, c.version, c.ref, d.op, c.base, c.dataset_ref, c.dataset_refs, c.metrics::JSON AS metrics, g.passed,
+         g.reason AS gate, c.files, c.bytes, c.run_id, try_cast(c.created_at AS TIMESTAMPTZ) AS created_at, c.partial,
+         x.ref IS NOT NULL AS deleted
+    FROM stored.checkpoints c
+    LEFT JOIN (SELECT checkpoint, arg_max(op, sequence) AS op FROM stored.datasets WHERE kind = 'checkpoint' GROUP BY 1) d
+      ON d.checkpoint = c.ref
+    LEFT JOIN (SELECT checkpoint, arg_max(passed, sequence) AS passed, arg_max(reason, sequence) AS reason
+               FROM stored.gates GROUP BY 1) g ON g.checkpoint = c.ref
+    LEFT JOIN (SELECT ref FROM stored.deleted WHERE kind = 'checkpoint') x ON x.ref = c.ref;
+-- One row for each figure of each report; `dataset_ref` is what the judged model was asked.
+CREATE OR REPLACE VIEW evaluations AS SELECT * FROM stored.evaluations;
+CREATE OR REPLACE VIEW runs AS
+  SELECT s.run_id, s.recipe,
+         coalesce(e.status, CASE WHEN h.heartbeat::TIMESTAMPTZ > now() - INTERVAL 2 MINUTE THEN 'running' ELSE 'lost' END)
+           AS status,
+         s.started_at::TIMESTAMPTZ AS started_at, e.ended_at::TIMESTAMPTZ AS ended_at,
+         h.heartbeat, s.* EXCLUDE (run_id, recipe, started_at), e.error
+    FROM stored.runs_started s LEFT JOIN stored.runs_ended e ON e.run_id = s.run_id
+    LEFT JOIN stored.heartbeats h ON h.run_id = s.run_id;
+CREATE OR REPLACE VIEW run_steps AS SELECT * FROM stored.run_steps;
+-- What each dataset version and checkpoint was made from. `role` is an input's role in its step (from, where, against),
+-- `model` (the checkpoint that was asked), `trained on` or `base`. A train step's version stands for its checkpoint.
+CREATE OR REPLACE VIEW version_lineage AS
+  SELECT 'dataset' AS kind, i.ref, CASE WHEN f.kind = 'checkpoint' THEN 'checkpoint' ELSE 'dataset' END AS from_kind,
+         CASE WHEN f.kind = 'checkpoint' THEN f.checkpoint ELSE i.input_ref END AS from_ref, i.role
+    FROM stored.dataset_inputs i JOIN stored.datasets d ON d.ref = i.ref LEFT JOIN stored.datasets f ON f.ref = i.input_ref
+    WHERE d.kind != 'checkpoint' AND i.role != 'model'
+  UNION ALL SELECT 'dataset', ref, 'checkpoint', by_checkpoint, 'model' FROM stored.datasets
+    WHERE by_checkpoint IS NOT NULL AND kind != 'checkpoint'
+  UNION ALL SELECT 'checkpoint', ref, 'dataset', unnest(dataset_refs), 'trained on' FROM stored.checkpoints
+  UNION ALL SELECT 'checkpoint', c.ref, 'checkpoint', b.ref, 'base'
+    FROM stored.checkpoints c JOIN stored.checkpoints b ON b.ref = c.base;
