@@ -79,6 +79,9 @@ def run(recipe: str | Path, *, warehouse: str | Path = DEFAULT_ROOT, vars: Mappi
 def execute(planned: Planned, *, warehouse: str | Path = DEFAULT_ROOT, executor: str = "local",
             workers: int | None = None, retry_failed: bool = False, progress: Progress | None = None) -> RunReport:
     """Run what `plan` planned, without reading recipe, sources and models again. Otherwise as `run`."""
+    if "://" in str(warehouse):
+        raise UsageError(f"{warehouse}: recipes run on a warehouse in a folder; one on object storage can be committed to "
+                         "through the warehouse's own API, read, published from and kept")
     opened = planned.warehouse or Warehouse(warehouse, create=True)
     runner = make_executor(executor, workers)
     try:

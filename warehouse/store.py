@@ -442,6 +442,6 @@ class Warehouse:
         Raises:
             BadQuery: DuckDB does not understand it, or it would do more than read. NotInWarehouse: an unknown version.
         """
-        from warehouse.catalog.asking import connection
+        from warehouse.catalog.asking import ask
 
-        return connection(self).run(query, parameters)
+        return ask(self, query, parameters)

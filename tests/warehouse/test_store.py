@@ -93,7 +93,7 @@ def test_counts_that_do_not_balance_are_refused(warehouse: Warehouse) -> None:
     for counts in (Counts(owed=3, kept=2), Counts(owed=2, kept=2, rejected=1), Counts(owed=2, kept=1, failed=2)):
         with pytest.raises(WarehouseError):
             warehouse.commit(draft(warehouse, "d", [1, 2], counts=counts))
-    assert warehouse.upkeep.versions("d") == []
+    assert warehouse.versions("d") == []
 
 
 def test_a_part_that_is_gone_or_cut_is_refused(warehouse: Warehouse) -> None:
@@ -107,7 +107,7 @@ def test_a_part_that_is_gone_or_cut_is_refused(warehouse: Warehouse) -> None:
         warehouse.commit(made)
     with pytest.raises(DamagedPart):
         read_part(warehouse.store, made.tables["rows"][0])
-    assert warehouse.upkeep.versions("d") == []
+    assert warehouse.versions("d") == []
     write_part(warehouse.store, pl.DataFrame({"row_id": [1, 2], "text": ["row 1", "row 2"]}))
     assert warehouse.commit(made).version == 1
 

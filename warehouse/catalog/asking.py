@@ -117,7 +117,8 @@ class Connection:
             for ref, reason in unknown.items():
                 if ref in str(error):
                     raise reason from None
-            raise BadQuery(f"SQL: {error}{self._meant(str(error))}") from None
+            lost = "No files found" in str(error) and f"/{layout.CATALOG}/" in str(error)
+            raise BadQuery(f"SQL: {error}{self._meant(str(error))}") from (OSError(str(error)) if lost else None)
 
     def _meant(self, message: str) -> str:
         """A suggestion for a dataset that does not exist: DuckDB knows only the views a query has named."""
@@ -191,3 +192,15 @@ def connection(warehouse: Warehouse) -> Connection:
     if known is None or known.views != catalog.state.views:
         known = warehouse.open_connection = Connection(catalog)
     return known
+
+
+def ask(warehouse: Warehouse, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
+    """The answer to one reading statement, from the newest catalog. Raises as `Connection.run`."""
+    try:
+        return connection(warehouse).run(query, parameters)
+    except BadQuery as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        warehouse.catalog.forget()  # somebody took files of the catalog away: it is made anew, once
+        warehouse.open_connection = None
+        return connection(warehouse).run(query, parameters)

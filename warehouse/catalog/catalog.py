@@ -76,8 +76,12 @@ class Catalog:
         files = tuple(segment.file for segment in segments)
         known = self._frames.get(table)
         if known is None or known[0] != files:
-            frames = [records.frame(table, []), *(self.shelf.read(segment) for segment in segments)]
-            known = self._frames[table] = files, pl.concat(frames, how="vertical_relaxed")
+            try:
+                frames = [self.shelf.read(segment) for segment in segments]
+            except OSError:  # somebody took the catalog away
+                self.forget()
+                return self.written(table)
+            known = self._frames[table] = files, pl.concat([records.frame(table, []), *frames], how="vertical_relaxed")
         return known[1]
 
     def frame(self, table: str) -> pl.DataFrame:

@@ -19,31 +19,33 @@ if TYPE_CHECKING:
 
 
 def compact(catalog: Catalog, most: int) -> None:
-    """Take in the parts that came since the last time, then merge what has become many small segments."""
+    """Take in the parts that came since the last time, then merge what has become many small segments.
+
+    A part that cannot be read is tried again the next time: it is damaged and may be restored, or gc took it and the
+    same rows may be committed again.
+    """
     parts = catalog.frame("dataset_parts")
-    again = pl.Series(catalog.state.damaged, dtype=pl.Int64())
+    again = pl.Series(catalog.state.unread, dtype=pl.Int64())
     new = parts.filter((pl.col("part_id") >= catalog.state.compacted) | pl.col("part_id").is_in(again.implode()))
     if new.height == 0:
         return
-    gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
-    needed = set(new.filter(~pl.col("ref").is_in(gone.implode()))["part_id"])
     new = new.filter(pl.col("rows") > 0).unique("part_id", keep="first", maintain_order=True).sort("part_id")
-    segments, damaged = dict(catalog.state.segments), []
+    segments, unread = dict(catalog.state.segments), []
     for table, (stored, key, schema) in COMPACTED.items():
         found = segments.get(table, [])
         for batch in _batches(new.filter(pl.col("table_name") == stored)):
-            frame, unread = _read(catalog, batch, table, schema)
-            damaged += [part_id for part_id in unread if part_id in needed]  # gc took the others
+            frame, left = _read(catalog, batch, table, schema)
+            unread += left
             found = catalog.shelf.add(table, found, frame, key, most)
         segments[table] = found
-    catalog.change(segments=segments, compacted=catalog.state.next_part, damaged=damaged)
+    catalog.change(segments=segments, compacted=catalog.state.next_part, unread=unread)
 
 
 def mended(catalog: Catalog) -> bool:
     """Whether a part that could not be read may be readable now: those that gc took are looked for, not opened."""
-    if not catalog.state.damaged:
+    if not catalog.state.unread:
         return False
-    parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.damaged).unique("part_id")
+    parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.unread).unique("part_id")
     return any(catalog.store.size(path) == size for path, size in parts.select("path", "bytes").iter_rows())
 
 
@@ -62,15 +64,15 @@ def _batches(parts: pl.DataFrame) -> list[pl.DataFrame]:
 def _read(catalog: Catalog, parts: pl.DataFrame, table: str,
           schema: dict[str, pl.DataType]) -> tuple[pl.DataFrame, list[int]]:
     """The rows of these parts with their `part_id`, and the parts that cannot be read."""
-    frames, damaged = [pl.DataFrame(schema={**schema, "part_id": pl.Int64()})], []
+    frames, unread = [pl.DataFrame(schema={**schema, "part_id": pl.Int64()})], []
     for path, part_id in parts.select("path", "part_id").iter_rows():
         try:
             frame = _standard(catalog, path, table, schema)
         except (DamagedPart, OSError, pl.exceptions.PolarsError):
-            damaged.append(part_id)
+            unread.append(part_id)
             continue
         frames.append(frame.with_columns(part_id=pl.lit(part_id, dtype=pl.Int64())))
-    return pl.concat(frames), damaged
+    return pl.concat(frames), unread
 
 
 def _standard(catalog: Catalog, path: str, table: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:

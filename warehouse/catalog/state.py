@@ -16,7 +16,7 @@ from warehouse.records import Record
 
 KEY = f"{layout.CATALOG}/state.json"
 LOCK = f"{layout.CATALOG}/lock"
-TABLES = 11
+TABLES = 12
 """Raised when a table of the catalog or a view over it changes: an older catalog is then made again."""
 
 
@@ -25,8 +25,8 @@ class State(Record):
 
     `position` is the last feed entry that was seen; `pending` are seen entries (position, key, undone) that have not
     come true (yet): their writer is still at it, or died, or lost. `namespaces` is the highest row-id namespace. Parts
-    are numbered as they come: those below `compacted` stand in the compacted tables, but for `damaged` ones. `views` is
-    the digest of what the views were made from.
+    are numbered as they come: those below `compacted` stand in the compacted tables, but for those that could not be
+    read (`unread`). `views` is the digest of what the views were made from.
     """
 
     tables: int = TABLES
@@ -36,7 +36,7 @@ class State(Record):
     open_runs: list[str] = Field(default_factory=list)
     next_part: int = 0
     compacted: int = 0
-    damaged: list[int] = Field(default_factory=list)
+    unread: list[int] = Field(default_factory=list)
     segments: dict[str, list[Segment]] = Field(default_factory=dict)
     views: str = ""
 
