@@ -333,8 +333,8 @@ class Builder:
         rows = pl.concat([frame for _, frame in chosen])
         mix = self._select("main/sft", "select.mix", [found for found, _ in chosen], rows,
                            pl.DataFrame(schema=REJECTIONS), rows.height)
-        roots = write_part(self.store, row_roots(self.warehouse.any_dataset(mix.ref)))
-        return self.commit("main/published", "receipt", "publish.folder", {"row_roots": [roots]}, {}, inputs=[mix],
+        roots = [write_part(self.store, frame) for frame in row_roots(self.warehouse.any_dataset(mix.ref))]
+        return self.commit("main/published", "receipt", "publish.folder", {"row_roots": roots}, {}, inputs=[mix],
                            counts=Counts(owed=rows.height, kept=rows.height), rows=rows.height,
                            content=ContentHash.parse(mix.content_hash), receipt={
                                "path": "published/sft", "rows": rows.height, "source": mix.ref})

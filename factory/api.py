@@ -80,8 +80,8 @@ def execute(planned: Planned, *, warehouse: str | Path = DEFAULT_ROOT, executor:
             workers: int | None = None, retry_failed: bool = False, progress: Progress | None = None) -> RunReport:
     """Run what `plan` planned, without reading recipe, sources and models again. Otherwise as `run`."""
     if "://" in str(warehouse):
-        raise UsageError(f"{warehouse}: recipes run on a warehouse in a folder; one on object storage can be committed to "
-                         "through the warehouse's own API, read, published from and kept")
+        raise UsageError(f"{warehouse}: recipes run on a warehouse in a folder; one on object storage can be read, "
+                         "published from and kept, and committed to through the warehouse's own API")
     opened = planned.warehouse or Warehouse(warehouse, create=True)
     runner = make_executor(executor, workers)
     try:

@@ -29,7 +29,9 @@ def sql(query: Annotated[str, typer.Argument(help='One SELECT, such as: SELECT *
     from factory import terminal_data
     from warehouse import Warehouse
 
-    terminal_data.show_frame(Warehouse(warehouse).sql(query), json=json, csv=csv, parquet=parquet)
+    opened = Warehouse(warehouse)
+    terminal_data.show_frame(opened.sql(query), json=json, csv=csv, parquet=parquet)
+    terminal_data.warn_of_damage(opened)
 
 
 def trace(what: Annotated[str, typer.Argument(metavar="ROW_OR_CHECKPOINT", help="A row_id, as every dataset shows it, "
@@ -152,7 +154,8 @@ def rm(refs: Annotated[list[str], typer.Argument(metavar="NAME@N...", help="Vers
         print(f"{gone} is deleted; its parts stay until factory gc finds that nothing needs them")
 
 
-def restore(refs: Annotated[list[str], typer.Argument(metavar="NAME@N...")], warehouse: Root = DEFAULT) -> None:
+def restore(refs: Annotated[list[str], typer.Argument(metavar="NAME@N...")], warehouse: Root = DEFAULT,
+            checkpoint: Annotated[bool, typer.Option("--checkpoint", help="They are checkpoints.")] = False) -> None:
     """Bring deleted versions back.
 
     Example: factory restore pico/reasoning@1
@@ -161,7 +164,8 @@ def restore(refs: Annotated[list[str], typer.Argument(metavar="NAME@N...")], war
 
     opened = Warehouse(warehouse)
     for ref in refs:
-        print(f"{opened.restore(ref).ref} is back")
+        found = opened.restore_checkpoint(ref) if checkpoint else opened.restore(ref)
+        print(f"{found.ref} is back")
 
 
 def gc(warehouse: Root = DEFAULT,
@@ -196,7 +200,7 @@ def fsck(warehouse: Root = DEFAULT,
     from warehouse.upkeep.fsck import check
 
     report = check(Warehouse(warehouse), quick=quick, repair=repair)
-    terminal_warehouse.show_fsck(report, json)
+    terminal_warehouse.show_fsck(report, json, quick)
     raise typer.Exit(1 if report.damage else 0)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from factory.lines import console, counted, entry, fields, heading, one_line, print_json, table
+from factory.lines import complain, console, counted, entry, fields, heading, one_line, print_json, table
 from factory.terminal_loop import about, figures_of, show_story
 from warehouse.errors import NotInWarehouse
 
@@ -53,13 +53,28 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _show_grid(frame: pl.DataFrame) -> None:
-    """Any columns in any width: cells fold."""
+    """A table where the columns fit beside each other; else each row as a block of fields."""
+    longest = [max([len(name), *(len(one_line("" if value is None else value, 24)) for value in frame[name].head(20))])
+               for name in frame.columns]
+    if sum(longest) + 2 * len(longest) > console.width:
+        for number, record in enumerate(frame.head(MOST_ROWS).iter_rows(named=True), 1):
+            heading(f"{number:,} of {frame.height:,}")
+            fields([(name, one_line(value, LONGEST_TEXT)) for name, value in record.items() if value is not None])
+        return
     grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name, kind in frame.schema.items():
         grid.add_column(escape(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
     for row in frame.head(MOST_ROWS).iter_rows():
         grid.add_row(*(escape(one_line("" if value is None else value, LONGEST_TEXT)) for value in row))
     console.print(grid)
+
+
+def warn_of_damage(warehouse: Warehouse) -> None:
+    """Answers leave out what cannot be read: say so."""
+    damaged = warehouse.unreadable()
+    if damaged:
+        complain(f"parts of {', '.join(damaged[:5])} cannot be read, and answers are without their rows: factory fsck "
+                 "names them", "warning")
 
 
 def show_trace(warehouse: Warehouse, hops: list[Hop], as_json: bool) -> None:
@@ -146,7 +161,7 @@ def _bytes(warehouse: Warehouse, manifest: Manifest) -> int:
     """What a version takes, a checkpoint's files included."""
     if manifest.kind != "checkpoint":
         return manifest.bytes
-    return manifest.bytes + warehouse.checkpoint(manifest.facts["checkpoint"]).bytes
+    return manifest.bytes + warehouse.any_checkpoint(manifest.facts["checkpoint"]).bytes
 
 
 def _size(count: int) -> str:

@@ -24,9 +24,8 @@ def show_diff(found: Diff, rows: int, as_json: bool) -> None:
     added = found.rows["change"].eq("added").sum()
     entry(f"{found.old} → {found.new}: {found.same_rows:,} rows in both, {added:,} added, "
           f"{found.rows.height - added:,} removed", style="bold")
-    fields([(name, f"{one_line(then)} → {one_line(now)}") for name, (then, now) in found.changed.items()])
     if found.reasons.height:
-        table(["change", "rows", "why the other has them not"],
+        table(["change", "rows", "why the other lacks them"],
               [[change, f"{count:,}", _reason(gate, code)] for change, gate, code, count in found.reasons.iter_rows()],
               numbers=("rows",))
     if rows and found.rows.height:
@@ -35,6 +34,14 @@ def show_diff(found: Diff, rows: int, as_json: bool) -> None:
                for change, row_id, gate, code, reason in found.rows.head(rows).iter_rows()])
         if found.rows.height > rows:
             print(f"… {found.rows.height - rows:,} more rows; use -n or --json for all")
+    fields([(name, f"{_short(then)} → {_short(now)}") for name, (then, now) in found.changed.items()
+            if name not in ("fingerprint", "content_hash")])
+
+
+def _short(value: object) -> str:
+    """A value in half a line; of inputs the number of those that are not shown."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else one_line(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _reason(gate: str | None, code: str | None) -> str:
@@ -68,20 +75,21 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def show_fsck(report: FsckReport, as_json: bool) -> None:
+def show_fsck(report: FsckReport, as_json: bool, quick: bool = False) -> None:
     """Each damage with its place and what to do, then the notes and what was checked."""
     if as_json:
         print_json(report.model_dump())
         return
+    for note in report.notes:
+        entry(f"note: {note.kind}: {note.what}" + (f" ({note.next_act})" if note.next_act else ""))
+    for done in report.repaired:
+        print(f"repaired: {done}")
     for found in report.damage:
         entry(f"{found.kind}: {found.what}", style="bold red")
         fields([("where", found.where), ("expected", found.expected), ("found", found.found), ("next", found.next_act)])
-    for done in report.repaired:
-        print(f"repaired: {done}")
-    for note in report.notes:
-        entry(f"note: {note.kind}: {note.what}" + (f" ({note.next_act})" if note.next_act else ""))
     checked = ", ".join(f"{count:,} {what}" for what, count in report.checked.items())
-    entry(f"{'clean' if not report.damage else f'{len(report.damage):,} damaged'}: checked {checked or 'nothing'}",
+    clean = "clean, bytes and rows not looked at" if quick else "clean"
+    entry(f"{clean if not report.damage else f'{len(report.damage):,} damaged'}: checked {checked or 'nothing'}",
           style="bold green" if not report.damage else "bold red")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from warehouse import layout
+from warehouse.errors import NotInWarehouse
 from warehouse.objectstore import Store
 
 
@@ -60,5 +61,8 @@ class Feed:
     def since(self, position: int) -> Iterator[Entry]:
         """The entries after `position`, in order."""
         for number in range(position + 1, self.end() + 1):
-            found = json.loads(self.store.get(layout.feed(number)))
-            yield Entry(number, str(found["key"]), bool(found.get("undone", False)))
+            try:
+                found = json.loads(self.store.get(layout.feed(number)))
+                yield Entry(number, str(found["key"]), bool(found.get("undone", False)))
+            except (NotInWarehouse, ValueError, KeyError, TypeError):
+                continue  # lost or damaged by hand: fsck names it, and a first reading lists what it announced

@@ -28,6 +28,7 @@ ROOT_RECORD = "warehouse.json"
 CATALOG = "catalog"
 TMP = "tmp"
 VIEWS_SQL = f"{CATALOG}/views.sql"
+GC_LOCK = "gc/lock"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _REF = re.compile(r"(?P<name>[^@]+)(@(?P<version>[^@]+))?")

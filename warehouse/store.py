@@ -8,7 +8,6 @@ inputs is returned as it is instead of being repeated.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from pydantic import ValidationError
 
-from warehouse import faults, layout
+from warehouse import checkpoints, faults, layout
 from warehouse.catalog.catalog import Catalog
 from warehouse.dataset import Dataset
 from warehouse.errors import NotInWarehouse, WarehouseError
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from warehouse.catalog.asking import Connection
 
 DEFAULT_ROOT = "warehouse-data"
-GC_LOCK = "gc/lock"
 
 
 class Warehouse:
@@ -53,10 +51,14 @@ class Warehouse:
                 raise NotInWarehouse(f"{root} is not a warehouse (it has no {layout.ROOT_RECORD}): run a recipe with "
                                      f"`--warehouse {root}` to make one, or name another folder")
             self._found(root)
-        found = json.loads(self.store.get(layout.ROOT_RECORD))
-        if found.get("format") != FORMAT:
-            raise WarehouseError(f"{root} has format {found.get('format')}, this version reads {FORMAT}: "
-                                 "use the version of dataset-factory that wrote it")
+        try:
+            form = json.loads(self.store.get(layout.ROOT_RECORD))["format"]
+        except (ValueError, KeyError, TypeError):
+            raise WarehouseError(f"{self.store.url(layout.ROOT_RECORD)} is damaged: restore it from a copy of the "
+                                 "warehouse") from None
+        if form != FORMAT:
+            raise WarehouseError(f"{root} has format {form}, this version reads {FORMAT}: use the version of "
+                                 "dataset-factory that wrote it")
 
     def _found(self, root: str | Path) -> None:
         record = {"format": FORMAT, "warehouse_id": uuid.uuid4().hex, "row_key": "sha256/16", "content_hash": "mset256"}
@@ -102,11 +104,17 @@ class Warehouse:
 
     def any_manifest(self, ref: str) -> Manifest:
         """The manifest of `name@3`, deleted or not: rows of a deleted version stay while others are made from them."""
-        name, version = layout.split_ref(ref)
-        key = layout.manifest(name, int(version or 0))
+        name, version = self._numbered(ref)
+        key = layout.manifest(name, version)
         if key not in self._manifests and not self.store.exists(key):
             raise self._unknown(ref, name)
         return self._known(key)
+
+    def _numbered(self, ref: str) -> tuple[str, int]:
+        name, _, version = ref.rpartition("@")
+        if not name or not (version.isascii() and version.isdigit()):
+            raise NotInWarehouse(f"{ref}: name the version by its number, as name@3")
+        return name, int(version)
 
     def versions(self, name: str) -> list[int]:
         """The version numbers of a dataset that were not deleted, ascending."""
@@ -192,7 +200,7 @@ class Warehouse:
         if not draft.counts.balanced:
             raise WarehouseError(f"{draft.dataset}: {draft.counts.owed} slots went in, but kept + rejected + failed "
                                  f"is {draft.counts.kept + draft.counts.rejected + draft.counts.failed}: not committed")
-        with self.store.lease(GC_LOCK, shared=True):  # gc deletes nothing between our look at a part and the commit
+        with self.store.lease(layout.GC_LOCK, shared=True):  # gc deletes nothing between our look and the commit
             self._check_parts(draft)
             self._check_led(draft)
             faults.point("commit.checked")
@@ -210,8 +218,8 @@ class Warehouse:
         for parts in draft.tables.values():
             for part in parts:
                 if self.store.size(part.path) != part.bytes:
-                    raise WarehouseError(f"{what or draft.dataset}: part {part.path} is missing or truncated: not "
-                                         "committed. Run the recipe again")
+                    raise WarehouseError(f"{what or f'{draft.dataset} was not committed'}: its part {part.path} is "
+                                         "missing or cut. Run the recipe again")
                 self.store.touch(part.path)
 
     def _check_led(self, draft: Manifest) -> None:
@@ -229,18 +237,29 @@ class Warehouse:
     def _next_version(self, name: str) -> int:
         """One more than the highest number in use, deleted versions among them: numbers never come back."""
         self.catalog.refresh()
-        top = self.catalog.frame("datasets").filter(pl.col("dataset") == name)["version"].max()
+        datasets = self.catalog.frame("datasets")
+        top = datasets.filter(pl.col("dataset") == name)["version"].max()
+        if top is None:
+            self._check_spelling(name, datasets["dataset"])
         version = (int(top) if isinstance(top, int) else 0) + 1
         while self.store.exists(layout.manifest(name, version)):
             version += 1
         return version
+
+    def _check_spelling(self, name: str, names: pl.Series) -> None:
+        """SQL and some disks do not tell `Math` from `math`."""
+        alike = names.filter(names.str.to_lowercase() == name.lower())
+        if alike.len():
+            raise WarehouseError(f"{name}: there is a dataset {alike[0]}, which differs in upper and lower case only: "
+                                 "use that name, or another")
 
     def _equal(self, draft: Manifest) -> Manifest | None:
         """A live version of the same name that the draft would only repeat."""
         pins = [(item.role, item.parts_digest) for item in draft.inputs]
         for known in reversed(self.find(draft.fingerprint)):
             same = (known.dataset, known.parts_digest, [(item.role, item.parts_digest) for item in known.inputs],
-                    known.counts) == (draft.dataset, draft.parts_digest, pins, draft.counts)
+                    known.counts, known.facts.get("checkpoint")) == (
+                        draft.dataset, draft.parts_digest, pins, draft.counts, draft.facts.get("checkpoint"))
             if same:
                 return known
         return None
@@ -265,21 +284,34 @@ class Warehouse:
         """Delete a version: it is listed and chosen no more, its number is not used again. Its parts stay for what was
         made from it, and until `gc` for `restore`. Raises NotInWarehouse."""
         found = self.manifest(ref)
+        self.check_untagged(found)
         self._bury(layout.manifest(found.dataset, found.version), reason)
         return found
+
+    def check_untagged(self, found: Manifest) -> None:
+        """Raises WarehouseError when a tag names the version."""
+        named = [tag for tag, version in self.tags(found.dataset).items() if version == found.version]
+        if named:
+            raise WarehouseError(f"{found.ref} is tagged {', '.join(named)}: take the tag away first (factory untag "
+                                 f"{found.dataset}@{named[0]}), or give it to another version")
 
     def restore(self, ref: str) -> Manifest:
         """Undo `delete`. Raises NotInWarehouse; WarehouseError when gc has taken parts of it."""
         found = self.any_manifest(ref)
         key = layout.tombstone(layout.manifest(found.dataset, found.version))
-        with self.store.lease(GC_LOCK, shared=True):
-            self._check_parts(found)
+        if not self.store.exists(key):
+            raise WarehouseError(f"{found.ref} was not deleted: there is nothing to restore")
+        with self.store.lease(layout.GC_LOCK):  # alone: a deletion of the same version waits
+            self._check_parts(found, f"{found.ref} cannot come back")
             self._check_led(found)
-            self.feed.announce(key, undone=True)
-            faults.point("restore.announced")
-            self.store.delete(key)
-            faults.point("restore.made")
+            self._dig_up(key)
         return found
+
+    def _dig_up(self, key: str) -> None:
+        self.feed.announce(key, undone=True)
+        faults.point("restore.announced")
+        self.store.delete(key)
+        faults.point("restore.made")
 
     def delete_checkpoint(self, ref: str, reason: str = "") -> CheckpointRecord:
         """Delete a checkpoint: its record stays, gc takes its files. Raises NotInWarehouse."""
@@ -287,13 +319,27 @@ class Warehouse:
         self._bury(layout.checkpoint(found.name, found.version), reason)
         return found
 
+    def restore_checkpoint(self, ref: str) -> CheckpointRecord:
+        """Undo `delete_checkpoint`. Raises NotInWarehouse; WarehouseError when gc has taken files of it."""
+        found = self.any_checkpoint(ref)
+        if self.has_checkpoint(found.ref):
+            raise WarehouseError(f"{found.ref} was not deleted: there is nothing to restore")
+        with self.store.lease(layout.GC_LOCK):
+            for digest in found.files.values():
+                if not self.store.exists(layout.checkpoint_file(digest)):
+                    raise WarehouseError(f"{found.ref}: gc has taken its files: train it again")
+                self.store.touch(layout.checkpoint_file(digest))
+            self._dig_up(layout.tombstone(layout.checkpoint(found.name, found.version)))
+        return found
+
     def _bury(self, record_key: str, reason: str) -> None:
         key = layout.tombstone(record_key)
-        self.feed.announce(key)
-        faults.point("delete.announced")
-        tomb = Tombstone(key=record_key, deleted_at=now(), reason=reason)
-        self.store.put_if_absent(key, tomb.to_json())
-        faults.point("delete.made")
+        with self.store.lease(layout.GC_LOCK):
+            self.feed.announce(key)
+            faults.point("delete.announced")
+            tomb = Tombstone(key=record_key, deleted_at=now(), reason=reason)
+            self.store.put_if_absent(key, tomb.to_json())
+            faults.point("delete.made")
 
     def tag(self, name: str, tag: str) -> str:
         """The version number (as text) that a tag names."""
@@ -302,7 +348,11 @@ class Warehouse:
             if not self.versions(name):
                 raise self._unknown(name, name)
             raise NotInWarehouse(f"{name}@{tag} does not exist: no such tag; versions are {self.versions(name)}")
-        return str(json.loads(self.store.get(key))["version"])
+        try:
+            return str(int(json.loads(self.store.get(key))["version"]))
+        except (ValueError, KeyError, TypeError):
+            raise WarehouseError(f"{self.store.url(key)} is damaged: set the tag again (factory tag {name}@N "
+                                 f"{tag})") from None
 
     def tags(self, name: str) -> dict[str, int]:
         """The tags of a dataset and the version each names."""
@@ -319,8 +369,8 @@ class Warehouse:
                                  "alone (numbers name versions)")
         try:
             layout.check_name(tag)
-        except ValueError as error:
-            raise WarehouseError(str(error)) from None
+        except ValueError:
+            raise WarehouseError(f"{tag!r} cannot be a tag: use letters, digits, '_', '.' and '-'") from None
         found = self.manifest(ref)
         self.store.replace(layout.ref(found.dataset, tag), json.dumps({"version": found.version}).encode())
         return found
@@ -336,68 +386,30 @@ class Warehouse:
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def commit_checkpoint(self, name: str, folder: Path, record: dict[str, Any]) -> CheckpointRecord:
-        """Commit a model checkpoint: its files by content, then its record, which makes it visible.
-
-        `record` holds the fields of `CheckpointRecord` beyond name, version, files and bytes. A checkpoint with the
-        same fingerprint and files is returned as it is.
-        """
-        layout.check_name(name)
-        files, size = {}, 0
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self.store.copy_if_absent(layout.checkpoint_file(digest), path)
-            faults.point("checkpoint.copied")
-            files[path.relative_to(folder).as_posix()], size = digest, size + path.stat().st_size
-        if not files:
-            raise WarehouseError(f"checkpoint {name}: the trainer left no files in its folder")
-        with self.store.lease(GC_LOCK, shared=True):
-            for path_name, digest in files.items():  # those that were there already may be gone by now
-                if not self.store.copy_if_absent(layout.checkpoint_file(digest), folder / path_name):
-                    self.store.touch(layout.checkpoint_file(digest))
-            return self._create_checkpoint(name, {**record, "files": files, "bytes": size})
-
-    def _create_checkpoint(self, name: str, fields: dict[str, Any]) -> CheckpointRecord:
-        while True:
-            known = self.checkpoints(name)
-            for found in reversed(known):
-                if (found.fingerprint, found.files) == (fields["fingerprint"], fields["files"]) and self._stands(found):
-                    return found
-            version = known[-1].version + 1 if known else 1
-            made = CheckpointRecord(name=name, version=version, commit_id=uuid.uuid4().hex, created_at=now(), **fields)
-            key = layout.checkpoint(name, version)
-            self.feed.announce(key)
-            faults.point("checkpoint.announced")
-            if self.store.put_if_absent(key, made.to_json()):
-                faults.point("checkpoint.made")
-                return made
-
-    def _stands(self, record: CheckpointRecord) -> bool:
-        """Whether a checkpoint was not deleted."""
-        return not self.store.exists(layout.tombstone(layout.checkpoint(record.name, record.version)))
+        """Commit a model checkpoint (see `warehouse.checkpoints.commit`)."""
+        return checkpoints.commit(self, name, folder, record)
 
     def checkpoints(self, name: str | None = None) -> list[CheckpointRecord]:
         """Checkpoint records, of one name or all, by name and version, deleted ones among them: what they wrote
         stays."""
-        prefix = f"checkpoints/{name}" if name else "checkpoints"
-        keys = sorted(key for key in self.store.keys(prefix) if layout.version_of(key))
-        records = [CheckpointRecord.model_validate_json(self.store.get(key)) for key in keys]
-        return [found for found in records if name is None or found.name == name]
+        return checkpoints.records(self.store, name)
 
     def checkpoint(self, ref: str) -> CheckpointRecord:
-        """The record of `name@2`, or the latest of `name` that is whole (of rehearsals alone: the latest)."""
-        try:
-            name, version = layout.split_ref(ref)
-        except ValueError as error:
-            raise NotInWarehouse(str(error)) from None
-        known = [found for found in self.checkpoints(name) if self._stands(found)]
-        if version is None and known:
-            return next((found for found in reversed(known) if not found.partial), known[-1])
-        for found in known:
-            if str(found.version) == version:
-                return found
-        raise NotInWarehouse(f"no checkpoint {ref!r} in {self.root}: it has "
-                             f"{', '.join(f.ref for f in self.checkpoints() if self._stands(f)) or 'none'}")
+        """The record of `name@2`, or the latest of `name` that is whole (of rehearsals alone: the latest). Deleted ones
+        are not found. Raises NotInWarehouse."""
+        return checkpoints.find(self, ref)
+
+    def any_checkpoint(self, ref: str) -> CheckpointRecord:
+        """The record of `name@2`, deleted or not. Raises NotInWarehouse."""
+        key = layout.checkpoint(*self._numbered(ref))
+        if not self.store.exists(key):
+            raise NotInWarehouse(f"no checkpoint {ref!r} in {self.root}")
+        return CheckpointRecord.model_validate_json(self.store.get(key))
+
+    def has_checkpoint(self, ref: str) -> bool:
+        """Whether `name@2` exists and was not deleted."""
+        key = layout.checkpoint(*self._numbered(ref))
+        return self.store.exists(key) and not self.store.exists(layout.tombstone(key))
 
     def checkpoint_folder(self, record: CheckpointRecord, destination: Path) -> Path:
         """Lay a checkpoint's files out in `destination` (hard links where possible)."""
@@ -435,6 +447,12 @@ class Warehouse:
             yield start, end, beat
 
     # -- asking ------------------------------------------------------------------------------------------------------
+
+    def unreadable(self) -> list[str]:
+        """Versions of which a part cannot be read, as far as SQL has met them: answers are without its rows."""
+        from warehouse.catalog.compact import unreadable
+
+        return sorted(set(unreadable(self.catalog)["ref"]))
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
         """Answer one read-only SQL statement over the views (docs/lineage.md), as a polars frame.

@@ -131,7 +131,7 @@ def _roots(step: Step, warehouse: Warehouse, published: Manifest) -> list[Part]:
     for known in reversed(warehouse.find(step.fingerprint)):
         if known.inputs[0].ref == published.ref and known.tables.get("row_roots"):
             return known.tables["row_roots"]
-    return [write_part(warehouse.store, row_roots(warehouse.any_dataset(published.ref)))]
+    return [write_part(warehouse.store, frame) for frame in row_roots(warehouse.any_dataset(published.ref))]
 
 
 def _extend_source(warehouse: Warehouse, prepared: Prepared, tables: dict[str, list[Part]]) -> None:

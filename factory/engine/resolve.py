@@ -32,7 +32,8 @@ def find_version(step: Step, warehouse: Warehouse, inputs: list[Manifest]) -> Ma
     """The version that this step would make again, if it exists."""
     wanted = [found.parts_digest for found in inputs]
     versions = [found for found in warehouse.find(step.fingerprint)
-                if found.dataset == step.dataset and [item.parts_digest for item in found.inputs] == wanted]
+                if found.dataset == step.dataset and [item.parts_digest for item in found.inputs] == wanted
+                and (found.kind != "checkpoint" or warehouse.has_checkpoint(found.facts["checkpoint"]))]
     return max(versions, key=lambda found: found.version, default=None)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from factory.engine.errors import ConservationError
-from factory.engine.op import OpContext, OpSpec, Params, get_op
+from factory.engine.op import Kind, OpContext, OpSpec, Params, get_op
 from factory.engine.runtime import StepRuntime
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse, layout
@@ -150,10 +150,12 @@ def reasons_of(rejections: pl.DataFrame, failures: pl.DataFrame) -> dict[str, in
 
 def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFrame], counts: Counts,
                  content: ContentHash, *, usage: Usage | None = None, key: str | None = None, of: str | None = None,
-                 counters: dict[str, int] | None = None, facts: dict[str, Any] | None = None) -> ShardRecord:
+                 counters: dict[str, int] | None = None, facts: dict[str, Any] | None = None,
+                 again: bool = False) -> ShardRecord:
     """Check conservation, write the tables' parts, then the record that makes the shard count.
 
-    The first writer wins: if another worker finished the same shard, its record is returned.
+    The first writer wins: if another worker finished the same shard, its record is returned. With `again` the record is
+    this run's own: publishing looks at its destination every time, and its receipt tells of that time.
     """
     if not counts.balanced:
         raise ConservationError(
@@ -166,7 +168,7 @@ def finish_shard(call: StepCall, shard: str | int, tables: dict[str, pl.DataFram
     record = ShardRecord(shard=str(shard), tables=parts, counts=counts, content_hash=str(content),
                          usage=usage or Usage(), run_id=call.run_id, worker=f"{socket.gethostname()}:{os.getpid()}",
                          finished_at=now(), counters=counters or {}, facts=facts or {})
-    path = layout.work_shard(key or call.work_key, shard)
+    path = layout.work_shard(key or call.work_key, f"{shard}-{call.run_id}" if again else shard)
     if store.put_if_absent(path, record.to_json()):
         return record
     return ShardRecord.model_validate_json(store.get(path))
@@ -177,14 +179,16 @@ KEEP_EMPTY = frozenset({"rows", "scores", "selection", "nodes", "pairs", "report
 
 
 def finished_shard(call: StepCall, shard: str | int, key: str | None = None) -> ShardRecord | None:
-    """The record of a shard that is done already. One whose parts are gone or cut is taken away: the shard is done
-    again."""
+    """The record of a shard that is done already. One whose parts are gone or cut, or whose checkpoint was deleted, is
+    taken away: the shard is done again."""
     path = layout.work_shard(key or call.work_key, shard)
     store = call.warehouse.store
     if not store.exists(path):
         return None
     record = ShardRecord.model_validate_json(store.get(path))
-    if all(store.size(part.path) == part.bytes for part in record.tables.values()):
+    trained = record.facts.get("checkpoint") if call.spec.kind is Kind.TRAIN else None
+    if all(store.size(part.path) == part.bytes for part in record.tables.values()) and (
+            trained is None or call.warehouse.has_checkpoint(trained)):
         return record
     store.delete(path)
     return None

@@ -217,6 +217,19 @@ def test_a_verdict_that_was_reached_but_not_committed_is_not_lost(lab: Lab, text
     assert lab.dataset("gate").manifest.facts["reason"] == "2 rows, wanted 3"
 
 
+def test_a_deleted_checkpoint_is_made_again(lab: Lab, texts: Texts, executor: str) -> None:
+    pytest.importorskip("transformers", reason="the extra `train` is not installed")
+    steps = {"rows": texts("hello", "you"), "tuned": {"op": "test.train", "from": "rows"}}
+    first = lab.run(steps, executor).manifests["tuned"].facts["checkpoint"]
+    warehouse = lab.warehouse()
+    warehouse.delete_checkpoint(first)
+    again = lab.run(steps, executor).manifests["tuned"].facts["checkpoint"]
+    assert again != first
+    assert warehouse.checkpoint(again.partition("@")[0]).ref == again
+    told = warehouse.sql("SELECT ref, deleted FROM checkpoints ORDER BY version").rows()
+    assert told == [(first, True), (again, False)]
+
+
 def test_a_checkpoint_of_one_step_answers_in_the_next(lab: Lab, texts: Texts, executor: str) -> None:
     pytest.importorskip("transformers", reason="the extra `train` is not installed")
     ask = {"op": "generate.sample", "from": "rows", "model": "tuned",

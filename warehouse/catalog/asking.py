@@ -7,6 +7,7 @@ changed. Views of datasets are made when a query names them, because making a vi
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import polars as pl
 from warehouse import faults, layout
 from warehouse.catalog import intake, views
 from warehouse.catalog.compact import compact, mended
-from warehouse.catalog.segments import BRIEF, FULL
+from warehouse.catalog.segments import BRIEF, FULL, sound
 from warehouse.catalog.state import TABLES
 from warehouse.errors import BadQuery, DamagedPart, NotInWarehouse, WarehouseError
 
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
     from warehouse.catalog.catalog import Catalog
     from warehouse.store import Warehouse
 
-KEPT_SECONDS = 3600.0
-"""How long a replaced segment stays, for readers that still name it."""
 _VERSIONED = re.compile(r'"([^"@]+)@([^"@]+)"')
-_READING = frozenset({"SELECT", "EXPLAIN", "RELATION"})
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?!ANALYZE\b|\()", re.IGNORECASE)
+_WRITING = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)[A-Z_]*NODE"')
 
 
 def open_catalog(catalog: Catalog, most: int = BRIEF) -> None:
@@ -64,15 +64,6 @@ def _bring_up(catalog: Catalog, most: int) -> None:
         local = "://" not in catalog.store.url("")
         catalog.store.replace(layout.VIEWS_SQL, (script if local else _absolute(catalog, script)).encode())
         faults.point("catalog.views")
-        _sweep(catalog)
-
-
-def _sweep(catalog: Catalog) -> None:
-    """Remove segments that were replaced long enough ago."""
-    named = {segment.file for listed in catalog.state.segments.values() for segment in listed}
-    for key in list(catalog.store.keys(layout.CATALOG)):
-        if key.endswith(".parquet") and key not in named and catalog.store.age(key) > KEPT_SECONDS:
-            catalog.store.delete(key)
 
 
 class Connection:
@@ -107,18 +98,25 @@ class Connection:
 
         unknown = self._make_views(query)
         try:
-            statements = self.duckdb.extract_statements(query)
-            if len(statements) != 1:
-                raise BadQuery(f"give one SQL statement at a time ({len(statements)} were given)")
-            if statements[0].type.name not in _READING:
-                raise BadQuery(f"{statements[0].type.name} is refused: the warehouse is read-only here; use SELECT")
+            self._refuse_writing(query)
             return _frame(self.duckdb.sql(query, params=parameters or None))
         except duckdb.Error as error:
             for ref, reason in unknown.items():
                 if ref in str(error):
                     raise reason from None
-            lost = "No files found" in str(error) and f"/{layout.CATALOG}/" in str(error)
-            raise BadQuery(f"SQL: {error}{self._meant(str(error))}") from (OSError(str(error)) if lost else None)
+            wording = isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException)
+            raise BadQuery(f"SQL: {error}{self._meant(str(error))}") from (None if wording else error)
+
+    def _refuse_writing(self, query: str) -> None:
+        """One statement that only reads. EXPLAIN ANALYZE runs what it explains, a WITH may hold an INSERT, and the
+        connection may write where it may read: so the statement itself must be a SELECT through and through."""
+        statements = self.duckdb.extract_statements(query)
+        if len(statements) != 1:
+            raise BadQuery(f"give one SQL statement at a time ({len(statements)} were given)")
+        asked = _EXPLAIN.sub("", query, count=1)
+        told = self.duckdb.execute("SELECT json_serialize_sql(?)", [asked]).fetchall()[0][0]
+        if json.loads(told)["error"] or _WRITING.search(told):
+            raise BadQuery(f"{statements[0].type.name} is refused: the warehouse is read-only here; use SELECT")
 
     def _meant(self, message: str) -> str:
         """A suggestion for a dataset that does not exist: DuckDB knows only the views a query has named."""
@@ -196,11 +194,16 @@ def connection(warehouse: Warehouse) -> Connection:
 
 def ask(warehouse: Warehouse, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
     """The answer to one reading statement, from the newest catalog. Raises as `Connection.run`."""
+    import duckdb
+
     try:
         return connection(warehouse).run(query, parameters)
-    except BadQuery as error:
-        if not isinstance(error.__cause__, OSError):
+    except (BadQuery, duckdb.Error) as error:
+        if isinstance(error, BadQuery) and not isinstance(error.__cause__, OSError | duckdb.Error):
             raise
-        warehouse.catalog.forget()  # somebody took files of the catalog away: it is made anew, once
+        segments = [one for listed in warehouse.catalog.state.segments.values() for one in listed]
+        if sound(warehouse.store, segments):
+            raise
+        warehouse.catalog.forget()  # files of the catalog are gone or damaged: it is made anew, once
         warehouse.open_connection = None
         return connection(warehouse).run(query, parameters)

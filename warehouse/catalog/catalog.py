@@ -8,28 +8,33 @@ A process that may not write there (a read-only disk, a full one) keeps its segm
 from __future__ import annotations
 
 import contextlib
+import errno
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from warehouse import faults
+from warehouse import faults, layout
 from warehouse.catalog import intake, records
 from warehouse.catalog.segments import BRIEF, Shelf
-from warehouse.catalog.state import KEY, LOCK, State, load
-from warehouse.errors import DamagedPart, NotInWarehouse, WarehouseError
+from warehouse.catalog.state import KEY, LOCK, Gone, State, load
+from warehouse.errors import NotInWarehouse, WarehouseError
 
 if TYPE_CHECKING:
     from warehouse.store import Warehouse
 
+T = TypeVar("T")
 MOST_UNWRITTEN = 64
 """News that a process holds in memory before it writes segments."""
 SORTED_BY = {"datasets": "sequence", "dataset_parts": "part_id", "checkpoints": "sequence"}
 REPLACED = ("tags", "deleted", "heartbeats", "dataset_views")
 """Small tables that are written whole when they change."""
+KEPT_SECONDS = 3600.0
+"""How long a segment stays after it was replaced, for readers that still name it."""
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class Catalog:
@@ -39,7 +44,7 @@ class Catalog:
         self.warehouse, self.store = warehouse, warehouse.store
         self.state = State()
         self._base: State | None = None  # what is stored, as this process last saw or wrote it
-        self._loaded = False
+        self._loaded = self._inside = False
         self.news: records.Rows = defaultdict(list)
         self.unwritten = 0
         self._frames: dict[str, tuple[tuple[str, ...], pl.DataFrame]] = {}
@@ -48,12 +53,38 @@ class Catalog:
 
     def refresh(self) -> None:
         """Take in what was committed since the last time."""
+        self.retrying(self._refresh)
+
+    def _refresh(self) -> None:
         if not self._loaded:
             self._start_from(load(self.store))
             self._loaded = True
         intake.read_feed(self)
         if self.unwritten >= MOST_UNWRITTEN:
-            self.keep(lambda: None)
+            self._keep(lambda: None, BRIEF)
+
+    def retrying(self, work: Callable[[], T]) -> T:
+        """The result of `work`; when a file of the catalog is gone, once more from what is stored now, or from the
+        records. What a piece of work began is then undone, so nothing is taken in twice."""
+        if self._inside:
+            return work()
+        self._inside = True
+        try:
+            try:
+                return work()
+            except Gone:
+                self._recover()
+                return work()
+        finally:
+            self._inside = False
+
+    def _recover(self) -> None:
+        stored = load(self.store)
+        if stored is None or stored == self._base:
+            self.forget()
+        else:  # another process merged segments and has removed ours since
+            self._start_from(stored)
+            intake.read_feed(self)
 
     def _start_from(self, stored: State | None) -> None:
         self._base, self.state = stored, stored or State()
@@ -66,6 +97,7 @@ class Catalog:
         """Make the catalog anew from the records."""
         with contextlib.suppress(OSError, WarehouseError):
             self.store.delete(KEY)
+        self._frames.clear()
         self._start_from(None)
 
     # -- tables ------------------------------------------------------------------------------------------------------
@@ -78,17 +110,18 @@ class Catalog:
         if known is None or known[0] != files:
             try:
                 frames = [self.shelf.read(segment) for segment in segments]
-            except OSError:  # somebody took the catalog away
-                self.forget()
-                return self.written(table)
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise Gone(table) from error
             known = self._frames[table] = files, pl.concat([records.frame(table, []), *frames], how="vertical_relaxed")
         return known[1]
 
     def frame(self, table: str) -> pl.DataFrame:
         """A table of records (columns: `warehouse.catalog.records.SCHEMAS`), as of the last refresh."""
+        return self.retrying(lambda: self._frame(table))
+
+    def _frame(self, table: str) -> pl.DataFrame:
         if table not in self._whole:
-            news = self.news.get(table)
-            written = self.written(table)
+            written, news = self.written(table), self.news.get(table)
             self._whole[table] = pl.concat([written, records.frame(table, news)]) if news else written
         return self._whole[table]
 
@@ -136,23 +169,40 @@ class Catalog:
 
         One process does so at a time. Where the warehouse cannot be written, everything stays with this process.
         """
+        self.retrying(lambda: self._keep(work, most))
+
+    def _keep(self, work: Callable[[], None], most: int) -> None:
         if self._private is None:
             try:
                 with self.store.lease(LOCK):
                     self._catch_up()
                     self.write_news(most)
                     work()
-                    if self.state != self._base:
-                        self.store.replace(KEY, self.state.to_json())
-                        self._base = self.state
-                        faults.point("catalog.state")
+                    self._save()
                 return
             except (OSError, WarehouseError) as error:
-                if isinstance(error, NotInWarehouse | DamagedPart):
+                if not _unwritable(error):
                     raise
                 self._private = tempfile.TemporaryDirectory(prefix="warehouse-catalog-")
         self.write_news(most)
         work()
+
+    def _save(self) -> None:
+        """Store the state; then remove segments that were replaced long enough ago for their last reader."""
+        before, now_named = self._base, _files(self.state)
+        if self.state == before:
+            return
+        self.store.replace(KEY, self.state.to_json())
+        self._base = self.state
+        faults.point("catalog.state")
+        for file in _files(before) - now_named if before is not None else ():
+            with contextlib.suppress(NotInWarehouse):
+                self.store.touch(file)  # its age counts from here
+        for key in list(self.store.keys(layout.CATALOG)):
+            if key.endswith(".parquet") and key not in now_named:
+                with contextlib.suppress(NotInWarehouse):
+                    if self.store.age(key) > KEPT_SECONDS:
+                        self.store.delete(key)
 
     def _catch_up(self) -> None:
         """Go on from what another process has written meanwhile."""
@@ -175,3 +225,17 @@ class Catalog:
         self.news, self.unwritten = defaultdict(list), 0
         self._whole.clear()
         faults.point("catalog.segments")
+
+
+def _files(state: State) -> set[str]:
+    return {segment.file for listed in state.segments.values() for segment in listed}
+
+
+def _unwritable(error: BaseException) -> bool:
+    """Whether a disk refuses to be written: no right, read-only, full."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and at.errno in _REFUSALS:
+            return True
+        at = at.__cause__ or at.__context__
+    return False

@@ -6,12 +6,15 @@ at most a million rows at a time, so memory is bounded by the batch, however lar
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from warehouse.catalog.segments import FULL
-from warehouse.errors import DamagedPart
+from warehouse.errors import NotInWarehouse, WarehouseError
 from warehouse.tables import COMPACTED, STANDARD_SCORES
 
 if TYPE_CHECKING:
@@ -25,12 +28,13 @@ def compact(catalog: Catalog, most: int) -> None:
     same rows may be committed again.
     """
     parts = catalog.frame("dataset_parts")
-    again = pl.Series(catalog.state.unread, dtype=pl.Int64())
+    again = unreadable(catalog)["part_id"]
+    taken = [part_id for part_id in catalog.state.unread if part_id not in set(again)]
     new = parts.filter((pl.col("part_id") >= catalog.state.compacted) | pl.col("part_id").is_in(again.implode()))
     if new.height == 0:
         return
     new = new.filter(pl.col("rows") > 0).unique("part_id", keep="first", maintain_order=True).sort("part_id")
-    segments, unread = dict(catalog.state.segments), []
+    segments, unread = dict(catalog.state.segments), taken
     for table, (stored, key, schema) in COMPACTED.items():
         found = segments.get(table, [])
         for batch in _batches(new.filter(pl.col("table_name") == stored)):
@@ -41,12 +45,21 @@ def compact(catalog: Catalog, most: int) -> None:
     catalog.change(segments=segments, compacted=catalog.state.next_part, unread=unread)
 
 
-def mended(catalog: Catalog) -> bool:
-    """Whether a part that could not be read may be readable now: those that gc took are looked for, not opened."""
+def unreadable(catalog: Catalog) -> pl.DataFrame:
+    """(part_id, ref, path, bytes) of parts of versions that were not deleted which could not be read: their rows are
+    missing from the compacted tables."""
+    columns = ("part_id", "ref", "path", "bytes")
     if not catalog.state.unread:
-        return False
-    parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.unread).unique("part_id")
-    return any(catalog.store.size(path) == size for path, size in parts.select("path", "bytes").iter_rows())
+        return catalog.frame("dataset_parts").head(0).select(columns)
+    gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
+    parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.unread)
+    return parts.filter(~pl.col("ref").is_in(gone.implode())).unique("part_id").select(columns)
+
+
+def mended(catalog: Catalog) -> bool:
+    """Whether a part that could not be read may be readable now."""
+    found = unreadable(catalog).select("path", "bytes")
+    return any(catalog.store.size(path) == size for path, size in found.iter_rows())
 
 
 def _batches(parts: pl.DataFrame) -> list[pl.DataFrame]:
@@ -68,11 +81,24 @@ def _read(catalog: Catalog, parts: pl.DataFrame, table: str,
     for path, part_id in parts.select("path", "part_id").iter_rows():
         try:
             frame = _standard(catalog, path, table, schema)
-        except (DamagedPart, OSError, pl.exceptions.PolarsError):
+        except (OSError, pl.exceptions.PolarsError) as error:
+            if not _damaged(catalog, path):
+                raise WarehouseError(f"{catalog.store.url(path)} cannot be read now ({error}): try again") from error
             unread.append(part_id)
             continue
         frames.append(frame.with_columns(part_id=pl.lit(part_id, dtype=pl.Int64())))
     return pl.concat(frames), unread
+
+
+def _damaged(catalog: Catalog, path: str) -> bool:
+    """Whether a part is gone or no Parquet, and not only out of reach for the moment."""
+    try:
+        pq.ParquetFile(io.BytesIO(catalog.store.get(path))).read()
+    except (NotInWarehouse, pa.ArrowInvalid):
+        return True
+    except OSError as error:  # Arrow calls a damaged page an OSError without a number
+        return error.errno is None
+    return False
 
 
 def _standard(catalog: Catalog, path: str, table: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -54,16 +54,18 @@ def read_moving(catalog: Catalog) -> None:
     tags = []
     for key in sorted(store.keys("refs")):
         name, _, tag = key.removeprefix("refs/").removesuffix(".json").rpartition("/")
-        with contextlib.suppress(NotInWarehouse):  # taken away since the listing
+        with contextlib.suppress(NotInWarehouse, ValueError, KeyError, TypeError):  # gone since, or no tag (see fsck)
             tags.append((f"{name}@{json.loads(store.get(key))['version']}", name, tag))
     catalog.replace("tags", tags)
     beats, still = [], []
     long_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    starts = catalog.rows_where("runs_started", "run_id", catalog.state.open_runs)
+    started = dict(starts.select("run_id", "started_at").iter_rows())
     for run_id in catalog.state.open_runs:
         key = layout.run(run_id, "heartbeat")
         beat = json.loads(store.get(key))["at"] if store.exists(key) else None
         beats.append((run_id, beat))
-        if beat is None or beat > long_ago:
+        if (beat or started.get(run_id, "")) > long_ago:
             still.append(run_id)
     catalog.replace("heartbeats", beats)
     if still != catalog.state.open_runs:
@@ -86,17 +88,19 @@ def _take_in(catalog: Catalog, entries: list[Entry]) -> list[tuple[int, str, boo
     known, numbers = _known(catalog, entries), _Numbers(catalog)
     newest = {entry.key: entry.position for entry in entries}
     pending = []
-    for entry in entries:
-        sort, there = _sort_of(entry.key), entry.key not in known and catalog.store.exists(entry.key)
-        if sort == "tombstone":
-            _note_deletion(catalog, entry, there)
-        elif there and sort is not None:
-            known.add(entry.key)
-            catalog.add(_rows(catalog, entry, sort, numbers))
-        waits = entry.key not in known and there == entry.undone and newest[entry.key] == entry.position
-        if sort is not None and waits:
-            pending.append((entry.position, entry.key, entry.undone))
-    catalog.change(next_part=numbers.next)
+    try:
+        for entry in entries:
+            sort, there = _sort_of(entry.key), entry.key not in known and catalog.store.exists(entry.key)
+            if sort == "tombstone":
+                _note_deletion(catalog, entry, there)
+            elif there and sort is not None:
+                catalog.add(_rows(catalog, entry, sort, numbers))
+                known.add(entry.key)
+            waits = entry.key not in known and there == entry.undone and newest[entry.key] == entry.position
+            if sort is not None and waits:
+                pending.append((entry.position, entry.key, entry.undone))
+    finally:  # whatever stops this, numbers that were given are not given again
+        catalog.change(next_part=numbers.next)
     return pending
 
 

@@ -16,14 +16,14 @@ CREATE OR REPLACE MACRO trace_down(start) AS TABLE
 CREATE OR REPLACE MACRO why(id) AS TABLE
   SELECT 'verdict' AS kind, step, judge AS decided_by, passed, reason_code, reason, NULL::VARCHAR AS ref
     FROM verdicts WHERE row_id = id::BIGINT
-  UNION ALL BY NAME SELECT 'rejected' AS kind, any_value(r.step) AS step, any_value(r.gate) AS decided_by, false AS passed,
-    any_value(r.reason_code) AS reason_code, any_value(r.reason) AS reason, arg_max(p.ref, p.sequence) AS ref
-    FROM (SELECT *, row_number() OVER () AS nth FROM stored.rejections WHERE row_id = id::BIGINT) r
-    JOIN stored.holders p ON p.part_id = r.part_id AND p.table_name = 'rejections' GROUP BY r.nth
-  UNION ALL BY NAME SELECT 'failed' AS kind, any_value(f.step) AS step, NULL AS decided_by, NULL AS passed,
-    any_value(f.error_type) AS reason_code, any_value(f.message) AS reason, arg_max(p.ref, p.sequence) AS ref
-    FROM (SELECT *, row_number() OVER () AS nth FROM stored.failures WHERE row_id = id::BIGINT) f
-    JOIN stored.holders p ON p.part_id = f.part_id AND p.table_name = 'failures' GROUP BY f.nth
+  UNION ALL BY NAME SELECT 'rejected' AS kind, r.step, r.gate AS decided_by, false AS passed, r.reason_code,
+    any_value(r.reason) AS reason, arg_max(p.ref, p.sequence) AS ref
+    FROM stored.rejections r JOIN stored.holders p ON p.part_id = r.part_id AND p.table_name = 'rejections'
+    WHERE r.row_id = id::BIGINT GROUP BY p.dataset, r.slot, r.step, r.gate, r.reason_code
+  UNION ALL BY NAME SELECT 'failed' AS kind, f.step, NULL AS decided_by, NULL AS passed, f.error_type AS reason_code,
+    any_value(f.message) AS reason, arg_max(p.ref, p.sequence) AS ref
+    FROM stored.failures f JOIN stored.holders p ON p.part_id = f.part_id AND p.table_name = 'failures'
+    WHERE f.row_id = id::BIGINT GROUP BY p.dataset, f.slot, f.step, f.error_type
   UNION ALL BY NAME SELECT 'selected' AS kind, p.step, NULL AS decided_by, true AS passed, NULL AS reason_code, NULL AS reason, p.ref
     FROM stored.selections s JOIN stored.holders p ON p.part_id = s.part_id AND p.table_name = 'selection'
     WHERE s.row_id = id::BIGINT;
@@ -66,7 +66,8 @@ CREATE OR REPLACE MACRO impact(root) AS TABLE
 -- from, nearest first, with the roles in which it took part: what only stands `against` gave no row to anything.
 CREATE OR REPLACE MACRO behind(wanted) AS TABLE
   WITH RECURSIVE a(kind, ref, depth) AS (
-    SELECT 'checkpoint', (SELECT ref FROM checkpoints WHERE ref = wanted OR name = wanted ORDER BY version DESC LIMIT 1), 0
+    SELECT 'checkpoint', (SELECT ref FROM checkpoints WHERE ref = wanted OR name = wanted
+      ORDER BY (ref = wanted) DESC, deleted, partial, version DESC LIMIT 1), 0
     UNION
     SELECT e.from_kind, e.from_ref, a.depth + 1 FROM version_lineage e JOIN a ON a.kind = e.kind AND a.ref = e.ref),
   roles AS (SELECT from_kind, from_ref, list(DISTINCT role ORDER BY role) AS roles

@@ -97,3 +97,15 @@ class Shelf:
             kept = [segment for segment in segments if segment not in alike]
             return self.merge(table, [*kept, merged], key, most)
         return segments
+
+
+def sound(store: Store, segments: Sequence[Segment]) -> bool:
+    """Whether all these files are there and end in a footer that can be read."""
+    try:
+        for segment in segments:
+            name = segment.file if segment.file.startswith("/") else store.url(segment.file)
+            pl.read_parquet_schema(name) if "://" not in name else pl.scan_parquet(
+                name, storage_options=store.storage_options).collect_schema()
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True

@@ -20,6 +20,10 @@ TABLES = 12
 """Raised when a table of the catalog or a view over it changes: an older catalog is then made again."""
 
 
+class Gone(Exception):
+    """A file of the catalog is not there any more, or cannot be read."""
+
+
 class State(Record):
     """How far the catalog has read.
 

@@ -46,7 +46,7 @@ def _stored(catalog: Catalog, name: str, schema: dict[str, pl.DataType]) -> str:
     segments = catalog.state.segments.get(name, [])
     if segments:
         listed = ", ".join(f"'{segment.file}'" for segment in segments)
-        query = f"SELECT * FROM read_parquet([{listed}])"
+        query = f"SELECT * FROM read_parquet([{listed}], hive_partitioning=false)"
     else:
         columns = ", ".join(f"NULL::{_SQL_TYPES[dtype]} AS {quote(column)}" for column, dtype in schema.items())
         query = f"SELECT {columns} WHERE false"
@@ -67,10 +67,11 @@ RESERVED = {"datasets", "dataset_parts", "dataset_inputs", "namespaces", "tags",
 def wanted_views(catalog: Catalog) -> dict[str, str]:
     """Each dataset's name with the version that it stands for, and each tag's."""
     found = {name: ref for name, ref in catalog.warehouse.latest_versions().items() if name.lower() not in RESERVED}
-    for ref, dataset, tag in catalog.frame("tags").iter_rows():
-        if catalog.rows_where("datasets", "ref", [ref]).height:
-            found[f"{dataset}@{tag}"] = ref
-    return found
+    tags = catalog.frame("tags")
+    gone = catalog.rows_where("deleted", "ref", tags["ref"]).filter(pl.col("kind") == "dataset")["ref"]
+    there = catalog.rows_where("datasets", "ref", tags["ref"].unique().to_list())["ref"]
+    live = tags.filter(pl.col("ref").is_in(there.implode()) & ~pl.col("ref").is_in(gone.implode()))
+    return found | {f"{dataset}@{tag}": ref for ref, dataset, tag in live.iter_rows()}
 
 
 def dataset_views(catalog: Catalog) -> dict[str, str]:
@@ -84,7 +85,7 @@ def dataset_views(catalog: Catalog) -> dict[str, str]:
 
 def _read(parts: list[Part], columns: str = "*") -> str:
     listed = ", ".join(f"'{part.path}'" for part in parts)
-    return f"SELECT {columns} FROM read_parquet([{listed}], union_by_name=true)"
+    return f"SELECT {columns} FROM read_parquet([{listed}], union_by_name=true, hive_partitioning=false)"
 
 
 def dataset_sql(dataset: Dataset) -> str:

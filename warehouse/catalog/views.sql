@@ -69,7 +69,8 @@ CREATE OR REPLACE VIEW checkpoints AS
                FROM stored.gates GROUP BY 1) g ON g.checkpoint = c.ref
     LEFT JOIN (SELECT ref FROM stored.deleted WHERE kind = 'checkpoint') x ON x.ref = c.ref;
 -- One row for each figure of each report; `dataset_ref` is what the judged model was asked.
-CREATE OR REPLACE VIEW evaluations AS SELECT * FROM stored.evaluations;
+CREATE OR REPLACE VIEW evaluations AS SELECT * FROM stored.evaluations
+  WHERE ref NOT IN (SELECT ref FROM stored.deleted WHERE kind = 'dataset');
 CREATE OR REPLACE VIEW runs AS
   SELECT s.run_id, s.recipe,
          coalesce(e.status, CASE WHEN h.heartbeat::TIMESTAMPTZ > now() - INTERVAL 2 MINUTE THEN 'running' ELSE 'lost' END)

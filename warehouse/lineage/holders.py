@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def holders(warehouse: Warehouse, row_ids: Sequence[int]) -> dict[int, Manifest]:
-    """For each row that some version holds: the newest version of the dataset that created it, else the newest that
-    holds it. Deleted versions count only where no other holds the row."""
-    found = _places(warehouse, row_ids).sort("live", "own", "sequence", "version").unique("row_id", keep="last")
+    """For each row that some version holds: the first version of the dataset that created it, else the first that holds
+    it. Deleted versions count only where no other holds the row."""
+    order = ["live", "own", "sequence", "version"]
+    found = _places(warehouse, row_ids).sort(order, descending=[True, True, False, False])
+    found = found.unique("row_id", keep="first", maintain_order=True)
     return {row_id: warehouse.any_manifest(ref) for row_id, ref in found.select("row_id", "ref").iter_rows()}
 
 

@@ -6,6 +6,8 @@ look-up. The walk joins the version's rows with the edges of its ancestors, hop 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from warehouse.dataset import Dataset
@@ -14,21 +16,20 @@ from warehouse.tables import ROW_ROOTS
 BATCH = 500_000
 
 
-def row_roots(dataset: Dataset) -> pl.DataFrame:
-    """Columns of `warehouse.tables.ROW_ROOTS`, sorted by root and row. A row without a parent is its own root, at depth
-    0; between a row and a root the shortest way counts."""
+def row_roots(dataset: Dataset) -> Iterator[pl.DataFrame]:
+    """Frames with the columns of `warehouse.tables.ROW_ROOTS`, each of a batch of rows, sorted by root and row. A row
+    without a parent is its own root, at depth 0; between a row and a root the shortest way counts."""
     edges = _edges(dataset)
     rows = dataset.scan(inherit=False).select("row_id").collect()["row_id"].unique().sort()
-    batches = [_walk(rows.slice(at, BATCH), edges) for at in range(0, rows.len(), BATCH)]
-    found = pl.concat([pl.DataFrame(schema={"root_row_id": pl.Int64(), "row_id": pl.Int64(), "depth": pl.Int16()}),
-                       *batches])
-    named = found.with_columns(ref=pl.lit(dataset.ref, dtype=pl.String()))
-    return named.sort("root_row_id", "row_id").select(*ROW_ROOTS)
+    for at in range(0, max(rows.len(), 1), BATCH):
+        found = _walk(rows.slice(at, BATCH), edges).with_columns(ref=pl.lit(dataset.ref, dtype=pl.String()))
+        yield found.sort("root_row_id", "row_id").select(*ROW_ROOTS)
 
 
 def _walk(rows: pl.Series, edges: pl.DataFrame) -> pl.DataFrame:
     reached = pl.DataFrame({"row_id": rows, "at": rows})
-    found, depth = [], 0
+    found = [pl.DataFrame(schema={"root_row_id": pl.Int64(), "row_id": pl.Int64(), "depth": pl.Int16()})]
+    depth = 0
     while reached.height:
         next_ = reached.join(edges, left_on="at", right_on="child_row_id", how="left")
         roots = next_.filter(pl.col("parent_row_id").is_null())
@@ -52,4 +53,4 @@ def _edges(dataset: Dataset) -> pl.DataFrame:
     frames = [frame.select("child_row_id", "parent_row_id") for frame in parts.values()]
     if not frames:
         return pl.DataFrame(schema={"child_row_id": pl.Int64(), "parent_row_id": pl.Int64()})
-    return pl.concat(frames).unique().collect()
+    return pl.concat(frames).collect()

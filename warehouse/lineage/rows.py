@@ -137,15 +137,24 @@ def why(warehouse: Warehouse, row_id: int) -> list[Finding]:
     refs = [ref for ref in places["ref"].unique().to_list() if ref not in gone]
     manifests = sorted((warehouse.any_manifest(ref) for ref in refs), key=lambda m: (m.sequence, m.created_at, m.ref))
     held = {(ref, table, part) for ref, table, part in places.select("ref", "table_name", "part_id").iter_rows()}
-    findings, done = [], set()
+    findings, done, carried = [], set(), set()
     for manifest in manifests:
         for table in _ORDER:
             for kind, part, row in told.filter(pl.col("told") == table).iter_rows():
-                if (manifest.ref, kind, part) not in held or (manifest.kind != "selection" and (kind, part) in done):
+                said = manifest.dataset, kind, _content(row)
+                if (manifest.ref, kind, part) not in held or (manifest.kind != "selection" and (
+                        (kind, part) in done or said in carried)):
                     continue
+                if kind in ("rejections", "failures"):
+                    carried.add(said)  # a version carries the refusals of the one it extends in a part of its own
                 findings.append(_finding(manifest, table, json.loads(row) if row else {}))
         done |= {(table, part) for ref, table, part in held if ref == manifest.ref}
     return findings
+
+
+def _content(row: str | None) -> str:
+    """A told row without the part it was found in."""
+    return json.dumps({name: value for name, value in json.loads(row or "{}").items() if name != "part_id"})
 
 
 def _finding(manifest: Manifest, table: str, row: dict[str, Any]) -> Finding:

@@ -27,16 +27,16 @@ _SORTED = {"rows": "row_id", "row_lineage": "child_row_id"}
 
 def check_parts(store: Store, inventory: Inventory, findings: Findings, *, quick: bool) -> set[str]:
     """Look at every part that must be there; returns the keys of those that can be read."""
-    wanted: dict[str, tuple[str, str, Part]] = {}
+    wanted: dict[str, tuple[list[str], str, Part]] = {}
     named: set[str] = set()
     for manifest in inventory.manifests.values():
         for table, parts in manifest.tables.items():
             named.update(part.path for part in parts)
             if manifest.ref in inventory.kept:
                 for part in parts:
-                    wanted.setdefault(part.path, (manifest.ref, table, part))
+                    wanted.setdefault(part.path, ([], table, part))[0].append(manifest.ref)
     good = set()
-    for done, (key, (ref, table, part)) in enumerate(wanted.items()):
+    for done, (key, (refs, table, part)) in enumerate(wanted.items()):
         findings.step("parts", done, len(wanted))
         findings.checked["parts"] += 1
         findings.checked["bytes"] += part.bytes
@@ -44,7 +44,8 @@ def check_parts(store: Store, inventory: Inventory, findings: Findings, *, quick
         if wrong is None:
             good.add(key)
         else:
-            findings.hurt("part", f"{ref}, table {table}", key, expected=wrong[0], found=wrong[1], next_act=AGAIN)
+            findings.hurt("part", f"{', '.join(refs)}, table {table}", key, expected=wrong[0], found=wrong[1],
+                          next_act=AGAIN)
     named.update(part.path for parts in inventory.work.values() for part in parts)
     _files(store, inventory, findings, quick=quick)
     _orphans(store, inventory, named, findings)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from warehouse.upkeep.fsck import Findings
 
 COPY = "Restore it from a copy of the warehouse"
-AGAIN = f"{COPY}, or delete the version and run its recipe again"
+AGAIN = f"{COPY}, or remove the file, delete every version that holds it and run the recipe again"
 
 
 @dataclass
@@ -246,15 +246,15 @@ class _Records:
         from warehouse.feed import Feed
 
         entries: dict[int, str] = {}
-        for at, name in enumerate(self.store.names("feed"), 1):
+        for name in self.store.names("feed"):
             entry = self._json(f"feed/{name}")
             entries[int(name[:8])] = str(entry.get("key")) if entry is not None else ""
-            if at not in entries:
-                self.findings.hurt("feed", f"announcement {at}", layout.feed(at), next_act=COPY, found="none",
-                                   expected="announcements without a gap, because readers stop at one")
-                break
+        by_number = {manifest.sequence: key for key, manifest in self.found.manifests.items()}
+        for at in range(1, max(entries, default=0)):
+            if at not in entries and not self.store.exists(layout.feed(at)):
+                self._gap(at, by_number.get(at, ""), entries)
         for key, manifest in self.found.manifests.items():
-            if manifest.sequence:
+            if manifest.sequence in entries:
                 self._equal("feed", manifest.ref, layout.feed(manifest.sequence), key,
                             entries.get(manifest.sequence, "none"), "the announcement of")
         announced = set(entries.values())
@@ -265,6 +265,16 @@ class _Records:
                 self.findings.repaired.append(f"{key}: announced")
             else:
                 self.findings.note("feed", f"{key} was never announced", "run fsck with repair to announce it")
+
+    def _gap(self, at: int, key: str, entries: dict[int, str]) -> None:
+        """Readers stop at a number that is missing: put it there again."""
+        if self.repair:
+            self.store.put_if_absent(layout.feed(at), json.dumps({"key": key, "by": "fsck"}).encode())
+            entries[at] = key
+            self.findings.repaired.append(f"{layout.feed(at)}: was missing")
+        else:
+            self.findings.hurt("feed", f"announcement {at}", layout.feed(at), found="none",
+                               next_act="run fsck with repair", expected="announcements without a gap")
 
     def _catalog(self) -> None:
         """Derived: whatever is wrong with it, it is made again from the rest."""

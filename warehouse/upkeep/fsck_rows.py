@@ -40,18 +40,21 @@ def check_rows(store: Store, inventory: Inventory, good: set[str], findings: Fin
     """Check the rows of every version whose parts must be there; versions with damaged parts are noted and passed."""
     checker = _Rows(store, inventory, findings)
     kept = [(key, found) for key, found in inventory.manifests.items() if found.ref in inventory.kept]
+    passed_by: dict[str, list[str]] = {}
     for done, (key, manifest) in enumerate(kept):
         findings.step("versions", done, len(kept))
         family = [manifest, *(inventory.refs[ref] for ref in inventory.closure(manifest.ref))]
         bad = [part.path for found in family for part in parts_in(found) if part.path not in good]
         if bad:
-            findings.note("rows", f"the rows of {manifest.ref} were not checked: {bad[0]} is damaged")
+            passed_by.setdefault(bad[0], []).append(manifest.ref)
             continue
         try:
             checker.check(key, manifest, family[1:])
         except (DamagedPart, pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
             findings.hurt("rows", manifest.ref, key, expected="rows that can be read",
                           found=f"{type(error).__name__}: {error}", next_act=AGAIN)
+    for path, refs in passed_by.items():
+        findings.note("rows", f"the rows of {len(refs)} versions were not checked, because {path} is damaged")
     if checker.unhashed:
         findings.note("content", f"{checker.unhashed} content hashes were not made again: of tables, reports, gates, "
                                  "receipts, checkpoints, or of rows without a key")

@@ -135,7 +135,8 @@ class _Collection:
             return "nothing to do"
         if self.dry_run:
             return "run it again without --dry-run"
-        return (f"run it again in {self.grace / HOUR:g} hours: what nobody needs then is deleted" if listed
+        when = f"in {self.grace / HOUR:g} hours" if self.grace else "at once or later"
+        return (f"run it again {when}: what nobody needs then is deleted" if listed
                 else "nothing to do")
 
     def _lists(self, sweeper: Sweeper) -> tuple[list[str], list[str]]:

@@ -239,12 +239,13 @@ def mark(survey: Survey, ages: Ages, *, retention: float, buried: float = 0.0) -
             needs.kept.add(manifest.ref)
             needs.add((part.path for part in parts_in(manifest)), "of a live version")
     needs.follow(survey.refs, sorted(needs.kept), "of what led to a live version")
+    buried_checkpoints = {record.ref for key, record in survey.checkpoints.items() if not lives(key)}
     for key, record in survey.checkpoints.items():
         if lives(key):
             needs.add((layout.checkpoint_file(digest) for digest in record.files.values()), "of a live checkpoint")
             trained = [ref for ref in record.trained_on if ref in survey.refs]
             needs.follow(survey.refs, trained, "of what trained a live checkpoint")
-    _Work(survey, ages, needs, set(runs), retention).mark()
+    _Work(survey, ages, needs, set(runs), retention, buried_checkpoints).mark()
     return needs
 
 
@@ -274,6 +275,7 @@ class _Work:
     needs: Needs
     runs: set[str]
     retention: float
+    buried: set[str]
 
     def mark(self) -> None:
         manifests = self.survey.manifests.values()
@@ -303,7 +305,8 @@ class _Work:
         for record in records:
             self.needs.work.add(record.key)
             self.needs.add(record.names, reason)
-            self.needs.add(self.survey.checkpoint_files(record.checkpoint) if record.checkpoint else (), reason)
+            if record.checkpoint not in self.buried:  # work that made a deleted checkpoint keeps no file of it
+                self.needs.add(self.survey.checkpoint_files(record.checkpoint), reason)
             if base and record.base in self.survey.refs:
                 self.needs.follow(self.survey.refs, [str(record.base)], reason)
 

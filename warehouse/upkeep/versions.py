@@ -47,9 +47,10 @@ def diff(warehouse: Warehouse, old: str, new: str) -> Diff:
     then, now = before.identity.get("params") or {}, after.identity.get("params") or {}
     changed |= {f"params.{name}": (then.get(name), now.get(name)) for name in sorted({*then, *now})
                 if then.get(name) != now.get(name)}
-    inputs = [item.ref for item in before.inputs], [item.ref for item in after.inputs]
-    if inputs[0] != inputs[1]:
-        changed["inputs"] = inputs
+    then_from, now_from = ([item.ref for item in found.inputs] for found in (before, after))
+    if then_from != now_from:
+        changed["inputs"] = [ref for ref in then_from if ref not in now_from], [
+            ref for ref in now_from if ref not in then_from]
     added = rows.filter(pl.col("change") == "added").height
     return Diff(before.ref, after.ref, held - added, rows, reasons, changed)
 
@@ -64,12 +65,7 @@ def remove(warehouse: Warehouse, refs: Sequence[str], reason: str = "", *, check
         if checkpoints:
             warehouse.checkpoint(ref)
         else:
-            found = warehouse.manifest(ref)
-            tags = warehouse.tags(found.dataset)
-            named = [tag for tag, version in tags.items() if version == found.version]
-            if named:
-                raise WarehouseError(f"{found.ref} is tagged {', '.join(named)}: take the tag away first "
-                                     f"(factory untag {found.dataset}@{named[0]}), or give it to another version")
+            warehouse.check_untagged(warehouse.manifest(ref))
     if checkpoints:
         return [warehouse.delete_checkpoint(ref, reason).ref for ref in refs]
     return [warehouse.delete(ref, reason).ref for ref in refs]

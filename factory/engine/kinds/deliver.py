@@ -23,8 +23,8 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
                 stopping: Callable[[], bool]) -> ShardRecord:
     """Run the op on whole inputs. Its record holds what the manifest should say of it, so a verdict that was reached
     before a crash is the verdict after it."""
-    done = finished_shard(call, shard["number"])
-    if done is not None and call.spec.kind is not Kind.PUBLISH:
+    publishes = call.spec.kind is Kind.PUBLISH
+    if not publishes and (done := finished_shard(call, shard["number"])) is not None:
         return done
     clock = Clock()
     workdir = call.warehouse.store.scratch() / uuid.uuid4().hex
@@ -38,7 +38,7 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         passes_on = call.spec.kind is Kind.TRAIN or call.from_inputs == 1
         rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs)) if passes_on else 0
         record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
-                              usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters)
+                              usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters, again=publishes)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})

@@ -142,7 +142,9 @@ def _by_dedup(call: StepCall, rule: Rule, scored: Dataset, passed: pl.DataFrame)
     refused = find_duplicates(passed, nodes, pairs, threshold, strict=strict, prefer=prefer, seed=call.seed)
     return refused.with_columns(
         pl.lit(f"{rule.step}.duplicate").alias("reason_code"),
-        pl.format("near-duplicate (Jaccard {}) of a row that stays", pl.col("score").round(3)).alias("reason"))
+        pl.when(pl.col("score") < 1).then(
+            pl.format("near-duplicate (Jaccard {}) of a row that stays", pl.col("score").round(3))
+        ).otherwise(pl.lit("a copy of a row that stays")).alias("reason"))
 
 
 def _finish(call: StepCall, number: int, rows: pl.DataFrame, kept: pl.DataFrame, rejections: list[pl.DataFrame],
