@@ -36,9 +36,10 @@ def open_catalog(catalog: Catalog, most: int = BRIEF) -> None:
     """Bring everything that SQL reads up to date. `most` bounds the merges of segments."""
     catalog.refresh()
     intake.read_moving(catalog)
+    again = mended(catalog)  # first: reading may find that the catalog has to be made anew
     state = catalog.state
     news = catalog.unwritten or state.compacted < state.next_part or state.views != _digest(catalog)
-    if news or mended(catalog) or (catalog.private is None and not catalog.store.size(layout.VIEWS_SQL)):
+    if news or again or (catalog.private is None and not catalog.store.size(layout.VIEWS_SQL)):
         catalog.keep(lambda: _bring_up(catalog, most), most)
 
 
@@ -186,6 +187,9 @@ def connection(warehouse: Warehouse) -> Connection:
     """The warehouse's connection, made anew when something was committed since."""
     catalog = warehouse.catalog
     open_catalog(catalog)
+    views.wanted_views(catalog)  # reads the tables that a query's names are looked up in
+    if catalog.unwritten:  # it found files missing and made the catalog anew
+        open_catalog(catalog)
     known = warehouse.open_connection
     if known is None or known.views != catalog.state.views:
         known = warehouse.open_connection = Connection(catalog)

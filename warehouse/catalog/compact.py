@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from warehouse.catalog import records
 from warehouse.catalog.segments import FULL
 from warehouse.errors import NotInWarehouse, WarehouseError
 from warehouse.tables import COMPACTED, STANDARD_SCORES
@@ -50,7 +51,7 @@ def unreadable(catalog: Catalog) -> pl.DataFrame:
     missing from the compacted tables."""
     columns = ("part_id", "ref", "path", "bytes")
     if not catalog.state.unread:
-        return catalog.frame("dataset_parts").head(0).select(columns)
+        return records.frame("dataset_parts", []).select(columns)
     gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
     parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.unread)
     return parts.filter(~pl.col("ref").is_in(gone.implode())).unique("part_id").select(columns)

@@ -38,7 +38,8 @@ def run_deliver(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         passes_on = call.spec.kind is Kind.TRAIN or call.from_inputs == 1
         rows = sum(call.input(index).manifest.row_count for index in range(call.from_inputs)) if passes_on else 0
         record = finish_shard(call, shard["number"], tables, Counts(owed=rows, kept=rows), content,
-                              usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters, again=publishes)
+                              usage=Usage(seconds=clock.seconds()), facts=facts, counters=context.counters,
+                              again=publishes)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
