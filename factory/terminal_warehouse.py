@@ -45,7 +45,7 @@ def _short(value: object) -> str:
 
 
 def _reason(gate: str | None, code: str | None) -> str:
-    return ": ".join(part for part in (gate, code) if part) or "not among its inputs"
+    return ": ".join(part for part in (gate, code) if part) or "never offered to it"
 
 
 def show_gc(report: GcReport, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 The official client ships no schema files, but a class for every definition: its fields, their types, which are
 required, and the address of the definition. From these comes a schema stricter than the published one: unknown fields
 and unknown facets are refused, `_schemaURL` must be the address of what is there, and our own facets are checked by
-and unknown facets are refused, `_schemaURL` must be the address of what is there, and our own facets are checked by
+`facets.json`, which the package ships.
 """
 
 from __future__ import annotations

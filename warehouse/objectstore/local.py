@@ -7,6 +7,7 @@ Parts travel the same way, so nothing half-written ever has a final name.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -62,6 +63,13 @@ def _make_folder(folder: Path) -> None:
         _fsync_folder(made.parent)
 
 
+def _remove_empty(folder: Path, owner: int) -> None:
+    """A process that ends leaves no empty folder; one with unfinished files stays for gc."""
+    if owner == os.getpid():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def _discard(scratch: Path) -> None:
     with contextlib.suppress(OSError):
         scratch.unlink(missing_ok=True)
@@ -99,6 +107,7 @@ class LocalStore:
                 self._owner = os.getpid()
                 self._scratch = self.root / layout.TMP / f"{socket.gethostname()}-{self._owner}-{uuid.uuid4().hex[:8]}"
                 self._scratch.mkdir(parents=True)
+                atexit.register(_remove_empty, self._scratch, self._owner)
             return self._scratch
 
     def clear_scratch(self) -> None:
