@@ -25,9 +25,11 @@ from bundles import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_store import draft as store_draft
 
 from warehouse import Warehouse, layout
 from warehouse.content import hash_frame, hash_rows
+from warehouse.dataset import pack_schema
 from warehouse.parts import write_part
 from warehouse.records import Counts, Manifest, ShardRecord
 from warehouse.upkeep import fsck
@@ -346,3 +348,11 @@ def test_thousands_of_tiny_parts(count: int, warehouse: Warehouse) -> None:
     for path in spoilt:
         _flip(warehouse.root / path)
     assert {damage.where for damage in fsck.check(warehouse).damage} == set(spoilt)
+
+
+def test_rows_without_their_key_are_named(local_warehouse: Warehouse) -> None:
+    """The manifest promises a key for each row, and the part has none."""
+    promised = pl.DataFrame(schema={"row_id": pl.Int64(), "row_key": pl.Binary(), "text": pl.String()})
+    local_warehouse.commit(store_draft(local_warehouse, "d", [1, 2], schemas={"rows": pack_schema(promised)}))
+    found = fsck.check(local_warehouse)
+    assert any(damage.kind == "rows" and "row_key" in damage.found for damage in found.damage)

@@ -229,12 +229,12 @@ class _Rows:
             names = tuple(part.sha256 for part in batch)  # versions share parts, and mostly the first ones
             if names not in self._hashes:
                 keys = scan_parts(self.store, batch, _KEYED).select("row_key").collect()["row_key"]
-                self._hashes[names] = hash_rows(keys.to_list())
+                self._hashes[names] = _hash_keys(keys)
             total += self._hashes[names]
         if self.gone.len():
             parts = overlapping(self.manifest.tables.get("rows", []), self.gone)
             rows = scan_parts(self.store, parts, _KEYED).join(self.gone.to_frame().lazy(), on="row_id", how="semi")
-            total -= hash_rows(rows.collect()["row_key"].to_list())
+            total -= _hash_keys(rows.collect()["row_key"])
         return total
 
 
@@ -269,3 +269,10 @@ def _distinct(parts: Iterable[Part]) -> list[Part]:
 
 def _some(ids: pl.Series) -> str:
     return ", ".join(str(each) for each in ids.head(3).to_list())
+
+
+def _hash_keys(keys: pl.Series) -> ContentHash:
+    """The hash of a column of row keys. Raises ValueError when a row has none."""
+    if keys.null_count():
+        raise ValueError(f"{keys.null_count()} rows have no row_key")
+    return hash_rows(keys.to_list())
