@@ -43,7 +43,7 @@ def commit_step(plan: Plan, step: Step, warehouse: Warehouse, prepared: Prepared
     tables.pop("partial", None)
     _check_failures(step, warehouse, tables, counts)
     tables["shards"] = _told_shards(warehouse, prepared, records)
-    if step.kind is Kind.PUBLISH and step.from_inputs == 1:
+    if step.kind is Kind.PUBLISH and step.from_inputs == 1 and prepared.inputs[0].kind in ("rows", "selection"):
         tables["row_roots"] = _roots(step, warehouse, prepared.inputs[0])
     kind = "rows" if step.kind in CONTENT_KINDS else "scores" if step.spec.judges else KIND_OF[step.kind]
     row_table = {"rows": "rows", "selection": "selection", "scores": "scores", "report": "report"}.get(kind)
