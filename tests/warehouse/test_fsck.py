@@ -337,7 +337,7 @@ def _tiny(warehouse: Warehouse, count: int) -> Manifest:
     return warehouse.commit(draft(warehouse, "tiny", "rows", frames, hash_rows(rows["row_key"].to_list()), [above]))
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(2500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(2500, marks=pytest.mark.exhaustive)])
 def test_thousands_of_tiny_parts(count: int, warehouse: Warehouse) -> None:
     made = _tiny(warehouse, count)
     report = fsck.check(warehouse)

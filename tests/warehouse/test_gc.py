@@ -462,7 +462,7 @@ def _adopt(root: str, me: int, commits: int, out: Any) -> None:
     out.put(refused)
 
 
-@pytest.mark.parametrize("commits", [12, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("commits", [12, pytest.param(120, marks=pytest.mark.exhaustive)])
 def test_commits_that_take_over_the_parts_that_are_collected(commits: int, warehouse: Warehouse) -> None:
     context = mp.get_context("spawn")
     queue = context.Queue()
