@@ -29,6 +29,15 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text.replace("\r\n", "\n"))
 
 
+def size(count: float) -> str:
+    """Bytes as people say them: 12 B, 3.4 MB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def one_line(value: Any, most: int = 0) -> str:
     """A value on one line, as JSON where it is a structure, cut after `most` characters."""
     if isinstance(value, bytes):

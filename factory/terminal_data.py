@@ -11,7 +11,7 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from factory.lines import complain, console, counted, entry, fields, heading, one_line, print_json, table
+from factory.lines import complain, console, counted, entry, fields, heading, one_line, print_json, size, table
 from factory.terminal_loop import about, figures_of, show_story
 from warehouse.errors import NotInWarehouse
 
@@ -152,7 +152,7 @@ def show_datasets(warehouse: Warehouse, prefix: str, every: bool, as_json: bool)
         entry(f"no dataset begins with {prefix!r}" if prefix else "no datasets yet")
         return
     table(["dataset", "rows", "size", "age", "made by"],
-          [[m.ref, "" if m.kind in ROWLESS else f"{m.row_count:,}", _size(_bytes(warehouse, m)), _age(m.created_at),
+          [[m.ref, "" if m.kind in ROWLESS else f"{m.row_count:,}", size(_bytes(warehouse, m)), _age(m.created_at),
             m.op + (" (partial)" if m.partial else "") + (f": {about(m)}" if about(m) else "")]
            for m in manifests], numbers=("rows", "size", "age"))
 
@@ -162,15 +162,6 @@ def _bytes(warehouse: Warehouse, manifest: Manifest) -> int:
     if manifest.kind != "checkpoint":
         return manifest.bytes
     return manifest.bytes + warehouse.any_checkpoint(manifest.facts["checkpoint"]).bytes
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def _age(stamp: str) -> str:

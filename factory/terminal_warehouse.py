@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from factory.lines import entry, fields, one_line, print_json, table
+from factory.lines import entry, fields, one_line, print_json, size, table
 
 if TYPE_CHECKING:
     from warehouse.upkeep.fsck import FsckReport
@@ -56,23 +56,15 @@ def show_gc(report: GcReport, as_json: bool) -> None:
     head = "would be deleted now" if report.dry_run else "deleted"
     for title, tallies in ((head, report.deleted), ("not needed, waiting for the grace period", report.listed)):
         total = sum(tally.count for tally in tallies.values())
-        entry(f"{title}: {total:,} files, {_size(sum(tally.bytes for tally in tallies.values()))}", style="bold")
+        entry(f"{title}: {total:,} files, {size(sum(tally.bytes for tally in tallies.values()))}", style="bold")
         if total:
-            table(["kind", "files", "size"], [[kind, f"{t.count:,}", _size(t.bytes)] for kind, t in tallies.items()],
+            table(["kind", "files", "size"], [[kind, f"{t.count:,}", size(t.bytes)] for kind, t in tallies.items()],
                   numbers=("files", "size"), indent=2)
     if report.kept:
         table(["needed by", "files"], [[reason, f"{count:,}"] for reason, count in report.kept.items()],
               numbers=("files",))
     if report.next_act:
         print(report.next_act)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def show_fsck(report: FsckReport, as_json: bool, quick: bool = False) -> None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import polars as pl
 import pyarrow as pa
@@ -124,9 +124,14 @@ def _write_scratch(path: Path, frame: pl.DataFrame) -> tuple[str, int]:
 
 def _write_table(table: pa.Table, sink: _Sink) -> None:
     ids = [field.name for field in table.schema if field.type in _ID_TYPES]
-    pq.write_table(table, sink, compression="zstd", compression_level=3, row_group_size=_row_group_rows(table),
-                   use_dictionary=[name for name in table.column_names if name not in ids],
-                   column_encoding=dict.fromkeys(ids, "DELTA_BINARY_PACKED"), store_schema=True)
+    pq.write_table(table, sink, row_group_size=_row_group_rows(table), **encoding(table, ids))
+
+
+def encoding(table: pa.Table, delta: Sequence[str]) -> dict[str, Any]:
+    """How Parquet is written here: zstd, the columns of `delta` as differences, the others through dictionaries."""
+    return {"compression": "zstd", "compression_level": 3, "store_schema": True,
+            "use_dictionary": [name for name in table.column_names if name not in delta],
+            "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED")}
 
 
 def _bounds(frame: pl.DataFrame) -> tuple[int | None, int | None]:
@@ -142,19 +147,28 @@ def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) ->
     if columns is not None and not columns:
         return pl.DataFrame({"_": pl.Series([None] * part.rows)}).drop("_")
     try:
-        return pl.read_parquet(store.url(part.path), columns=list(columns) if columns is not None else None, glob=False,
-                               storage_options=store.storage_options)
+        return read_file(store, part.path, columns)
     except (pl.exceptions.ComputeError, OSError) as error:
         raise _damage(store, part, error) from error
+
+
+def read_file(store: Store, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """A Parquet file of a warehouse, whole or some columns. Raises what polars raises."""
+    return pl.read_parquet(store.url(key), columns=list(columns) if columns is not None else None, glob=False,
+                           storage_options=store.storage_options)
+
+
+def file_schema(url: str, options: dict[str, str] | None) -> dict[str, pl.DataType]:
+    """Columns and dtypes of a Parquet file, from its footer. Raises what polars raises."""
+    if options is None:
+        return dict(pl.read_parquet_schema(url))
+    return dict(pl.scan_parquet(url, glob=False, storage_options=options).collect_schema())
 
 
 def part_schema(store: Store, part: Part) -> dict[str, pl.DataType]:
     """Columns and dtypes of a part, from its footer. Raises as `read_part`."""
     try:
-        if store.storage_options is None:
-            return dict(pl.read_parquet_schema(store.url(part.path)))
-        remote = pl.scan_parquet(store.url(part.path), glob=False, storage_options=store.storage_options)
-        return dict(remote.collect_schema())
+        return file_schema(store.url(part.path), store.storage_options)
     except (pl.exceptions.ComputeError, OSError) as error:
         raise _damage(store, part, error) from error
 

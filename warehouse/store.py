@@ -85,8 +85,7 @@ class Warehouse:
     def _live(self) -> pl.DataFrame:
         """The catalog's rows of versions that were not deleted."""
         self.catalog.refresh()
-        gone = self.catalog.frame("deleted").filter(pl.col("kind") == "dataset")
-        return self.catalog.frame("datasets").join(gone.select("ref"), on="ref", how="anti", maintain_order="left")
+        return self.catalog.live(self.catalog.frame("datasets"))
 
     def read_manifest(self, key: str, *, keep: bool = True) -> Manifest:
         """The manifest at a key; WarehouseError when it is not one."""
@@ -105,10 +104,14 @@ class Warehouse:
     def any_manifest(self, ref: str) -> Manifest:
         """The manifest of `name@3`, deleted or not: rows of a deleted version stay while others are made from them."""
         name, version = self._numbered(ref)
+        return self._known(self._existing(name, version, ref))
+
+    def _existing(self, name: str, version: int, asked: str) -> str:
+        """The key of a version's manifest. Raises NotInWarehouse about what was asked for."""
         key = layout.manifest(name, version)
         if key not in self._manifests and not self.store.exists(key):
-            raise self._unknown(ref, name)
-        return self._known(key)
+            raise self._unknown(asked, name)
+        return key
 
     def _numbered(self, ref: str) -> tuple[str, int]:
         name, _, version = ref.rpartition("@")
@@ -136,19 +139,17 @@ class Warehouse:
             return self._latest(name)
         if not (version.isascii() and version.isdigit()):
             version = self.tag(name, version)
-        key = layout.manifest(name, int(version))
-        if key not in self._manifests and not self.store.exists(key):
-            raise self._unknown(ref, name)
+        key = self._existing(name, int(version), ref)
         if self.store.exists(layout.tombstone(key)):
             raise NotInWarehouse(f"{name}@{int(version)} was deleted: `factory restore {name}@{int(version)}` brings "
                                  f"it back while gc has not taken its parts; versions are {self.versions(name)}")
         return self._known(key)
 
     def _latest(self, name: str) -> Manifest:
-        found = self._live().filter(pl.col("dataset") == name).sort(pl.col("partial").not_(), "version")
-        if not found.height:
+        latest = self.latest_versions().get(name)
+        if latest is None:
             raise self._unknown(name, name)
-        return self._known(layout.manifest(name, found["version"][-1]))
+        return self.any_manifest(latest)
 
     def _unknown(self, ref: str, name: str) -> NotInWarehouse:
         import difflib

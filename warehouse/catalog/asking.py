@@ -17,7 +17,7 @@ import polars as pl
 from warehouse import faults, layout
 from warehouse.catalog import intake, views
 from warehouse.catalog.compact import compact, mended
-from warehouse.catalog.segments import BRIEF, FULL, sound
+from warehouse.catalog.segments import BRIEF, FULL
 from warehouse.catalog.state import TABLES
 from warehouse.errors import BadQuery, DamagedPart, NotInWarehouse, WarehouseError
 
@@ -50,7 +50,7 @@ def tidy(warehouse: Warehouse) -> None:
 
 def _digest(catalog: Catalog) -> str:
     """Names what the views are made from."""
-    files = [segment.file for listed in catalog.state.segments.values() for segment in listed]
+    files = [segment.file for segment in catalog.state.all_segments()]
     return f"{TABLES}:{hashlib.sha256(' '.join(files).encode()).hexdigest()[:32]}"
 
 
@@ -62,18 +62,18 @@ def _bring_up(catalog: Catalog, most: int) -> None:
     if catalog.private is None:
         made = [views.create_view(name, query) for name, query in sorted(queries.items())]
         script = views.fixed(catalog) + "\n" + "\n".join(made) + "\n"
-        local = "://" not in catalog.store.url("")
+        local = catalog.store.storage_options is None
         catalog.store.replace(layout.VIEWS_SQL, (script if local else _absolute(catalog, script)).encode())
         faults.point("catalog.views")
 
 
 class Connection:
-    """One DuckDB connection over one state of the catalog."""
+    """One DuckDB connection over one state of the catalog; `names` are the dataset views that it has (name -> ref)."""
 
-    def __init__(self, catalog: Catalog):
+    def __init__(self, catalog: Catalog, names: dict[str, str]):
         import duckdb
 
-        self.catalog, self.views = catalog, catalog.state.views
+        self.catalog, self.views, self.names = catalog, catalog.state.views, names
         self.made: dict[str, str] = {}
         self.duckdb: duckdb.DuckDBPyConnection = duckdb.connect(":memory:")
         self.duckdb.execute("SET python_enable_replacements=false")  # a query names views, never variables of ours
@@ -124,7 +124,7 @@ class Connection:
         import difflib
 
         missing = re.search(r"Table with name (.+?) does not exist", message)
-        names = difflib.get_close_matches(missing[1], list(views.wanted_views(self.catalog)), n=3) if missing else []
+        names = difflib.get_close_matches(missing[1], list(self.names), n=3) if missing else []
         return f"\nDatasets with such a name: {', '.join(views.quote(name) for name in names)}" if names else ""
 
     def _make_views(self, query: str) -> dict[str, WarehouseError]:
@@ -134,7 +134,7 @@ class Connection:
 
         warehouse, unknown = self.catalog.warehouse, dict[str, WarehouseError]()
         lowered = query.lower()
-        named = {name: ref for name, ref in views.wanted_views(self.catalog).items() if name.lower() in lowered}
+        named = {name: ref for name, ref in self.names.items() if name.lower() in lowered}
         for name, version in set(_VERSIONED.findall(query)):
             try:
                 named[f"{name}@{version}"] = warehouse.manifest(f"{name}@{version}").ref
@@ -187,13 +187,14 @@ def connection(warehouse: Warehouse) -> Connection:
     """The warehouse's connection, made anew when something was committed since."""
     catalog = warehouse.catalog
     open_catalog(catalog)
-    views.wanted_views(catalog)  # reads the tables that a query's names are looked up in
-    if catalog.unwritten:  # it found files missing and made the catalog anew
-        open_catalog(catalog)
     known = warehouse.open_connection
-    if known is None or known.views != catalog.state.views:
-        known = warehouse.open_connection = Connection(catalog)
-    return known
+    if known is not None and known.views == catalog.state.views:
+        return known
+    names = views.wanted_views(catalog)
+    if catalog.unwritten:  # looking them up found files missing and made the catalog anew
+        open_catalog(catalog)
+    warehouse.open_connection = Connection(catalog, names)
+    return warehouse.open_connection
 
 
 def ask(warehouse: Warehouse, query: str, parameters: list[Any] | None = None) -> pl.DataFrame:
@@ -205,8 +206,7 @@ def ask(warehouse: Warehouse, query: str, parameters: list[Any] | None = None) -
     except (BadQuery, duckdb.Error) as error:
         if isinstance(error, BadQuery) and not isinstance(error.__cause__, OSError | duckdb.Error):
             raise
-        segments = [one for listed in warehouse.catalog.state.segments.values() for one in listed]
-        if sound(warehouse.store, segments):
+        if warehouse.catalog.shelf.sound(warehouse.catalog.state.all_segments()):
             raise
         warehouse.catalog.forget()  # files of the catalog are gone or damaged: it is made anew, once
         warehouse.open_connection = None

@@ -130,10 +130,15 @@ class Catalog:
         wanted = pl.Series(column, list(values), dtype=records.SCHEMAS[table][column])
         return self.frame(table).filter(pl.col(column).is_in(wanted.implode()))
 
+    def live(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Of rows that name a version (`ref`), those of versions that were not deleted, in the same order."""
+        gone = self.frame("deleted").filter(pl.col("kind") == "dataset")
+        return rows.join(gone.select("ref"), on="ref", how="anti", maintain_order="left")
+
     @property
     def shelf(self) -> Shelf:
         """Where segments are written and read."""
-        return Shelf(self.store, Path(self._private.name) if self._private is not None else None)
+        return Shelf(self.store, self.private)
 
     @property
     def private(self) -> Path | None:
@@ -228,7 +233,7 @@ class Catalog:
 
 
 def _files(state: State) -> set[str]:
-    return {segment.file for listed in state.segments.values() for segment in listed}
+    return {segment.file for segment in state.all_segments()}
 
 
 def _unwritable(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from warehouse.catalog import records
 from warehouse.catalog.segments import FULL
 from warehouse.errors import NotInWarehouse, WarehouseError
+from warehouse.parts import read_file
 from warehouse.tables import COMPACTED, STANDARD_SCORES
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def compact(catalog: Catalog, most: int) -> None:
     """
     parts = catalog.frame("dataset_parts")
     again = unreadable(catalog)["part_id"]
-    taken = [part_id for part_id in catalog.state.unread if part_id not in set(again)]
+    taken = sorted(set(catalog.state.unread) - set(again))
     new = parts.filter((pl.col("part_id") >= catalog.state.compacted) | pl.col("part_id").is_in(again.implode()))
     if new.height == 0:
         return
@@ -52,9 +53,8 @@ def unreadable(catalog: Catalog) -> pl.DataFrame:
     columns = ("part_id", "ref", "path", "bytes")
     if not catalog.state.unread:
         return records.frame("dataset_parts", []).select(columns)
-    gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
     parts = catalog.rows_where("dataset_parts", "part_id", catalog.state.unread)
-    return parts.filter(~pl.col("ref").is_in(gone.implode())).unique("part_id").select(columns)
+    return catalog.live(parts).unique("part_id").select(columns)
 
 
 def mended(catalog: Catalog) -> bool:
@@ -104,11 +104,9 @@ def _damaged(catalog: Catalog, path: str) -> bool:
 
 def _standard(catalog: Catalog, path: str, table: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     """A part with exactly the table's columns."""
-    store = catalog.store
-    url, options = store.url(path), store.storage_options
     if table == "row_ids":
-        return pl.read_parquet(url, columns=["row_id"], glob=False, storage_options=options)
-    frame = pl.read_parquet(url, glob=False, storage_options=options)
+        return read_file(catalog.store, path, ["row_id"])
+    frame = read_file(catalog.store, path)
     if table == "verdicts":
         own = [name for name in frame.columns if name not in STANDARD_SCORES]
         readable = [pl.col(name).bin.encode("hex") if frame.schema[name] == pl.Binary() else pl.col(name)

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 
 from warehouse import layout
 from warehouse.objectstore import Store
+from warehouse.parts import ROW_GROUP_ROWS, encoding, file_schema
 from warehouse.records import Record
 
 FAN, SMALLEST, FULL = 8, 1 << 10, 1 << 20
 BRIEF = 1 << 18
 """The most rows that opening a warehouse merges into one segment; larger merges wait for the end of a run or a gc."""
-ROW_GROUP_ROWS = 65_536
 
 
 class Segment(Record):
@@ -57,9 +57,7 @@ class Shelf:
         scratch = (self.private or self.store.scratch()) / f"{uuid.uuid4().hex}.parquet"
         arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         numbers = [field.name for field in arrow.schema if pa.types.is_integer(field.type)]
-        pq.write_table(arrow, scratch, row_group_size=ROW_GROUP_ROWS, compression="zstd", compression_level=3,
-                       use_dictionary=[name for name in arrow.column_names if name not in numbers],
-                       column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"))
+        pq.write_table(arrow, scratch, row_group_size=ROW_GROUP_ROWS, **encoding(arrow, numbers))
         if self.private is not None:
             final = self.private / name
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +69,23 @@ class Shelf:
 
     def read(self, segment: Segment) -> pl.DataFrame:
         """A segment's rows."""
+        url, options = self._place(segment)
+        return pl.read_parquet(url, glob=False, storage_options=options)
+
+    def sound(self, segments: Sequence[Segment]) -> bool:
+        """Whether all these files are there and end in a footer that can be read."""
+        try:
+            for segment in segments:
+                file_schema(*self._place(segment))
+        except (OSError, pl.exceptions.PolarsError):
+            return False
+        return True
+
+    def _place(self, segment: Segment) -> tuple[str, dict[str, str] | None]:
+        """Where polars finds a segment, and with which settings."""
         if segment.file.startswith("/"):
-            return pl.read_parquet(segment.file, glob=False)
-        return pl.read_parquet(self.store.url(segment.file), glob=False, storage_options=self.store.storage_options)
+            return segment.file, None
+        return self.store.url(segment.file), self.store.storage_options
 
     def add(self, table: str, segments: Sequence[Segment], frame: pl.DataFrame, key: str | None,
             most: int = BRIEF) -> list[Segment]:
@@ -97,15 +109,3 @@ class Shelf:
             kept = [segment for segment in segments if segment not in alike]
             return self.merge(table, [*kept, merged], key, most)
         return segments
-
-
-def sound(store: Store, segments: Sequence[Segment]) -> bool:
-    """Whether all these files are there and end in a footer that can be read."""
-    try:
-        for segment in segments:
-            name = segment.file if segment.file.startswith("/") else store.url(segment.file)
-            pl.read_parquet_schema(name) if "://" not in name else pl.scan_parquet(
-                name, storage_options=store.storage_options).collect_schema()
-    except (OSError, pl.exceptions.PolarsError):
-        return False
-    return True

@@ -44,6 +44,10 @@ class State(Record):
     segments: dict[str, list[Segment]] = Field(default_factory=dict)
     views: str = ""
 
+    def all_segments(self) -> list[Segment]:
+        """The segments of all tables."""
+        return [segment for listed in self.segments.values() for segment in listed]
+
 
 def load(store: Store) -> State | None:
     """The stored state; None when there is none that this version can use."""
@@ -56,8 +60,7 @@ def load(store: Store) -> State | None:
 
 def _whole(store: Store, state: State) -> bool:
     """Whether all segments are there. On a disk a power cut may also leave one shorter than it was."""
-    segments = [segment for listed in state.segments.values() for segment in listed]
-    if store.url("").startswith("/"):
-        return all(store.size(segment.file) == segment.bytes for segment in segments)
+    if store.storage_options is None:
+        return all(store.size(segment.file) == segment.bytes for segment in state.all_segments())
     present = set(store.keys(layout.CATALOG))
-    return all(segment.file in present for segment in segments)
+    return all(segment.file in present for segment in state.all_segments())

@@ -67,11 +67,9 @@ RESERVED = {"datasets", "dataset_parts", "dataset_inputs", "namespaces", "tags",
 def wanted_views(catalog: Catalog) -> dict[str, str]:
     """Each dataset's name with the version that it stands for, and each tag's."""
     found = {name: ref for name, ref in catalog.warehouse.latest_versions().items() if name.lower() not in RESERVED}
-    tags = catalog.frame("tags")
-    gone = catalog.rows_where("deleted", "ref", tags["ref"]).filter(pl.col("kind") == "dataset")["ref"]
-    there = catalog.rows_where("datasets", "ref", tags["ref"].unique().to_list())["ref"]
-    live = tags.filter(pl.col("ref").is_in(there.implode()) & ~pl.col("ref").is_in(gone.implode()))
-    return found | {f"{dataset}@{tag}": ref for ref, dataset, tag in live.iter_rows()}
+    tags = catalog.live(catalog.frame("tags"))
+    there = set(catalog.rows_where("datasets", "ref", tags["ref"])["ref"])
+    return found | {f"{dataset}@{tag}": ref for ref, dataset, tag in tags.iter_rows() if ref in there}
 
 
 def dataset_views(catalog: Catalog) -> dict[str, str]:

@@ -53,12 +53,12 @@ def _places(warehouse: Warehouse, row_ids: Sequence[int]) -> pl.DataFrame:
     ranges = parts.select("part_id", "min_row_id", "max_row_id").unique("part_id")
     hits = ids.join_where(ranges, pl.col("row_id") >= pl.col("min_row_id"), pl.col("row_id") <= pl.col("max_row_id"))
     hits = _certain(warehouse, hits.select("row_id", "part_id"))
-    gone = catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"]
     versions = catalog.frame("datasets").select("ref", "dataset", "version", "sequence")
+    live = catalog.live(versions)["ref"]
     owners = catalog.frame("namespaces").select("namespace", owner="dataset")
     placed = hits.join(parts.select("part_id", "ref").unique(), on="part_id").join(versions, on="ref")
     placed = placed.with_columns(namespace=pl.col("row_id") // (1 << 40)).join(owners, on="namespace", how="left")
-    return placed.select("row_id", "ref", "version", "sequence", live=~pl.col("ref").is_in(gone.implode()),
+    return placed.select("row_id", "ref", "version", "sequence", live=pl.col("ref").is_in(live.implode()),
                          own=(pl.col("dataset") == pl.col("owner")).fill_null(False))
 
 

@@ -57,17 +57,12 @@ def _walk(warehouse: Warehouse, row_id: int, *, up: bool) -> list[Hop]:
     holder(warehouse, row_id)
     macro = "trace_up" if up else "trace_down"
     depths = dict(warehouse.sql(f"SELECT row_id, depth FROM {macro}(?) ORDER BY depth, row_id", [row_id]).iter_rows())
-    hops = []
-    for each, manifest in _in_order(depths, holders(warehouse, list(depths))):
-        hops.append(Hop(depths[each], each, manifest.ref, manifest.step, manifest.op,
-                        model=manifest.facts.get("model"), checkpoint=manifest.facts.get("by_checkpoint"),
-                        run_id=manifest.run_id))
+    found = holders(warehouse, list(depths))
+    hops = [Hop(depth, each, held.ref, held.step, held.op, model=held.facts.get("model"),
+                checkpoint=held.facts.get("by_checkpoint"), run_id=held.run_id)
+            for each, depth in depths.items() if (held := found.get(each)) is not None]
     _describe(warehouse, hops[:MOST_SHOWN])
     return hops
-
-
-def _in_order(depths: dict[int, int], found: dict[int, Manifest]) -> list[tuple[int, Manifest]]:
-    return [(row_id, found[row_id]) for row_id in depths if row_id in found]
 
 
 def _describe(warehouse: Warehouse, hops: list[Hop]) -> None:
@@ -133,28 +128,28 @@ def why(warehouse: Warehouse, row_id: int) -> list[Finding]:
     if not told.height:
         holder(warehouse, row_id)
     places = warehouse.catalog.rows_where("dataset_parts", "part_id", told["part_id"].unique().to_list())
-    gone = set(warehouse.catalog.frame("deleted").filter(pl.col("kind") == "dataset")["ref"])
-    refs = [ref for ref in places["ref"].unique().to_list() if ref not in gone]
+    refs = warehouse.catalog.live(places)["ref"].unique()
     manifests = sorted((warehouse.any_manifest(ref) for ref in refs), key=lambda m: (m.sequence, m.created_at, m.ref))
+    rows = [(kind, part, _told(row)) for kind, part, row in told.iter_rows()]
     held = {(ref, table, part) for ref, table, part in places.select("ref", "table_name", "part_id").iter_rows()}
     findings, done, carried = [], set(), set()
     for manifest in manifests:
         for table in _ORDER:
-            for kind, part, row in told.filter(pl.col("told") == table).iter_rows():
-                said = manifest.dataset, kind, _content(row)
-                if (manifest.ref, kind, part) not in held or (manifest.kind != "selection" and (
+            for kind, part, row in rows:
+                said = manifest.dataset, kind, json.dumps(row)
+                if kind != table or (manifest.ref, kind, part) not in held or (manifest.kind != "selection" and (
                         (kind, part) in done or said in carried)):
                     continue
                 if kind in ("rejections", "failures"):
                     carried.add(said)  # a version carries the refusals of the one it extends in a part of its own
-                findings.append(_finding(manifest, table, json.loads(row) if row else {}))
+                findings.append(_finding(manifest, table, row))
         done |= {(table, part) for ref, table, part in held if ref == manifest.ref}
     return findings
 
 
-def _content(row: str | None) -> str:
+def _told(row: str | None) -> dict[str, Any]:
     """A told row without the part it was found in."""
-    return json.dumps({name: value for name, value in json.loads(row or "{}").items() if name != "part_id"})
+    return {name: value for name, value in json.loads(row or "{}").items() if name != "part_id"}
 
 
 def _finding(manifest: Manifest, table: str, row: dict[str, Any]) -> Finding:
