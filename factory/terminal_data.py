@@ -166,9 +166,9 @@ def _bytes(warehouse: Warehouse, manifest: Manifest) -> int:
 
 def _age(stamp: str) -> str:
     seconds = (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
+    for unit, span in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * span:
+            return f"{seconds / span:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
 
 
@@ -187,8 +187,8 @@ def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
     c, usage = m.counts, m.usage
     verdict = m.kind in ("checkpoint", "report", "gate")
     model = f" with {m.facts['model']}" if m.facts.get("model") and not verdict else ""
-    size = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
-    entry(f"{m.ref}: {size}", style="bold")
+    rows = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
+    entry(f"{m.ref}: {rows}", style="bold")
     at = m.created_at[:16].replace("T", " ")
     fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
             ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),
