@@ -187,8 +187,8 @@ def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
     c, usage = m.counts, m.usage
     verdict = m.kind in ("checkpoint", "report", "gate")
     model = f" with {m.facts['model']}" if m.facts.get("model") and not verdict else ""
-    rows = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
-    entry(f"{m.ref}: {rows}", style="bold")
+    held = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
+    entry(f"{m.ref}: {held}", style="bold")
     at = m.created_at[:16].replace("T", " ")
     fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
             ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),

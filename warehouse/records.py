@@ -65,18 +65,20 @@ class Counts(Record):
 
 
 class Usage(Record):
-    """What a shard or step cost."""
+    """What a shard or step cost. `tokens_in` and `tokens_out` are of the `requested` answers, `cost` what they cost
+    (by the price that its runtime names, in its currency; 0 without one); `reused` answers cost nothing again."""
 
     tokens_in: int = 0
     tokens_out: int = 0
     requested: int = 0
     reused: int = 0
     seconds: float = 0.0
+    cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(tokens_in=self.tokens_in + other.tokens_in, tokens_out=self.tokens_out + other.tokens_out,
                      requested=self.requested + other.requested, reused=self.reused + other.reused,
-                     seconds=self.seconds + other.seconds)
+                     seconds=self.seconds + other.seconds, cost=self.cost + other.cost)
 
 
 class ShardRecord(Record):

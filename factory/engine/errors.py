@@ -49,6 +49,10 @@ class ModelError(FactoryError):
     """A model cannot be loaded or stopped answering."""
 
 
+class BackendDied(ModelError):
+    """The engine or server that answers died or fell silent; it can be started again, and what was finished is kept."""
+
+
 class ConservationError(FactoryError):
     """A shard lost or invented rows: slots in differ from kept + rejected + failed. The shard is not committed."""
 

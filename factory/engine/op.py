@@ -151,7 +151,8 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question for a model: `row` indexes the batch, `slot` counts the answers to it. Either `messages`
-    ([{role, content}]) or `prompt` (one plain string) is set; `prefill` is text the answer must begin with."""
+    ([{role, content}]) or `prompt` (one plain string) is set; `prefill` is text the answer must begin with; `spans` are
+    the (start, end) places of `prompt` that the row's own text fills, where nothing is a control token."""
 
     row: int
     slot: int
@@ -163,6 +164,7 @@ class Ask:
     top_k: int = 0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)

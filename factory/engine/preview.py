@@ -68,7 +68,7 @@ def _preview(step: Step, warehouse: Warehouse, inputs: list[Any], rows: int, *, 
                     for key, item in zip(keys, asks, strict=True)]
         backend = open_backend(model, step.runtime.backend)
         try:
-            for done in backend.generate(iter(requests)):
+            for done in filter(None, backend.generate(iter(requests))):
                 shown[keys.index(done.key)].update(
                     answer=done.text, finish_reason=done.finish_reason, tokens_in=done.tokens_in,
                     tokens_out=done.tokens_out, refused=done.rejected or done.error)

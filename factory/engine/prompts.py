@@ -111,10 +111,28 @@ def parse(text: str) -> Template:
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Replace `{name}` for each given name, in one pass: replaced text is not looked at again."""
+    return fill_spans(text, values)[0]
+
+
+def fill_spans(text: str, values: Mapping[str, str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The filled text, and the (start, end) places in it that values fill."""
     if not values:
-        return text
-    names = "|".join(map(re.escape, values))
-    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], text)
+        return text, ()
+    pieces = _splitter(tuple(values)).split(text)  # texts at even places, names between them
+    spans, at = [], 0
+    for index, piece in enumerate(pieces):
+        if index % 2:
+            pieces[index] = value = values[piece]
+            spans.append((at, at + len(value)))
+            at += len(value)
+        else:
+            at += len(piece)
+    return "".join(pieces), tuple(spans)
+
+
+@lru_cache(maxsize=64)
+def _splitter(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"\{{({'|'.join(map(re.escape, names))})\}}")
 
 
 def check_columns(template: Template, columns: Sequence[str]) -> None:
@@ -155,11 +173,13 @@ class Asking(Params):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one row asks: `prompt` (one plain string) or `messages` is set; the answer must begin with `prefill`."""
+    """What one row asks: `prompt` (one plain string) or `messages` is set; the answer must begin with `prefill`.
+    `spans` are the places of `prompt` that the row fills."""
 
     prompt: str | None
     messages: tuple[dict[str, str], ...] | None
     prefill: str
+    spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def content(self) -> str | list[dict[str, str]]:
@@ -188,6 +208,7 @@ def _question(template: Template, row: Mapping[str, Any]) -> Question:
     values = {name: column_text(value) for name, value in row.items()}
     prefill = fill(template.prefill, values)
     if template.prompt is not None:
-        return Question(fill(template.prompt, values), None, prefill)
+        prompt, spans = fill_spans(template.prompt, values)
+        return Question(prompt, None, prefill, spans)
     messages = tuple({"role": role, "content": fill(part, values)} for role, part in template.messages)
     return Question(None, messages, prefill)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from factory.models.open import ModelRuntime
+from factory.models.runtime import ModelRuntime
 
 
 class StepRuntime(BaseModel):
@@ -15,7 +15,7 @@ class StepRuntime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    batch: int | None = Field(None, ge=1, description="requests in flight at once")
+    batch: int | None = Field(None, ge=1, description="answers written at once")
     shard_rows: int = Field(2048, ge=1, description="input rows per shard of a step that creates rows")
     max_failed: float = Field(0.05, ge=0, le=1, description="share of slots that may fail before the step does")
     processes: int = Field(0, ge=0, description="processes that pump a model (0: as many as the backend allows)")

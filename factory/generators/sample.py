@@ -53,7 +53,7 @@ class Sample:
         """n questions per row, in order of rows and then samples."""
         asked = questions(batch, params, ctx.identity["template"])
         return [Ask(row, slot, found.messages, found.prompt, found.prefill, params.temperature, params.top_p,
-                    params.top_k, params.max_tokens, params.stop)
+                    params.top_k, params.max_tokens, params.stop, found.spans)
                 for row, found in enumerate(asked) for slot in range(params.n)]
 
     def collect(self, batch: pl.DataFrame, asks: Sequence[Ask], completions: Sequence[Completion],

@@ -27,7 +27,9 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One answer wanted. `key` is the answer key (hex of 32 bytes); `messages` or `prompt` is set; `prefill` is put
-    before the answer and is not part of the completion's text. `row` holds columns for the replay backend only."""
+    before the answer and is not part of the completion's text. `spans` are the (start, end) places of `prompt` that a
+    row's text fills: what looks like a control token there is text (all text of messages is, too). `row` holds columns
+    for the replay backend only."""
 
     key: str
     seed: int
@@ -35,13 +37,15 @@ class Request:
     messages: tuple[Mapping[str, str], ...] | None = None
     prompt: str | None = None
     prefill: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
     row: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer. `finish_reason` is `stop`, `length` or `content_filter`. `error` is "type: text" for an answer that
-    could not be had; `rejected` is "code: text" where a rule refused the request (`prompt_too_long`)."""
+    could not be had; `rejected` is "code: text" where a rule refused the request (`prompt_too_long`). `cached_in` of
+    `tokens_in` were not computed again, and may be cheaper; `attempts` counts how often it was asked."""
 
     key: str
     text: str = ""
@@ -50,13 +54,21 @@ class Completion:
     tokens_out: int = 0
     error: str | None = None
     rejected: str | None = None
+    cached_in: int = 0
+    attempts: int = 1
 
 
 class Backend(Protocol):
     """A source of completions. Backends are opened in the process that pumps, and closed when the step ends."""
 
-    def generate(self, requests: Iterator[Request]) -> Iterator[Completion]:
-        """Answer every request once. Pulls lazily; yields each completion as soon as it is finished."""
+    def generate(self, requests: Iterator[Request]) -> Iterator[Completion | None]:
+        """Answer every request once. Pulls lazily, and only in the thread that iterates; yields each completion as soon
+        as it is finished, and None now and then while there is none, so that the caller may look at the clock.
+
+        Raises:
+            ModelError: no answer can be had any more (a missing model, a refused key).
+            BackendDied: the engine or server behind it died or fell silent; another try may help.
+        """
         ...
 
     def stop(self) -> None:

@@ -1,45 +1,29 @@
 """Opening a model: choosing the backend that will write the text, and how it runs on this machine.
 
 Backends register under a name, in this project by the table below, elsewhere by `@backend("name")` in a module that an
-installed distribution lists under the entry-point group `dataset_factory.backends`. `auto` takes `replay` for replay
-models and `transformers` for files. How a model runs is `ModelRuntime`; it never enters an identity.
+installed distribution lists under the entry-point group `dataset_factory.backends`. How a model runs is `ModelRuntime`
+(see `runtime`), of its declaration and of the step that asks it.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import os
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from pathlib import Path
 
 from factory.engine.errors import ModelError
 from factory.models.base import Backend
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel
-
-
-class ModelRuntime(BaseModel):
-    """How a model runs. `dtype` auto is float32 on a CPU and bfloat16 on a GPU; `threads` 0 is every core this process
-    may use; `log` (replay) gets a line with the answer key of each request asked; `delay` (replay) is seconds per
-    answer; `options` are for backends from other distributions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    backend: str = "auto"
-    batch: int = Field(default=16, ge=1)
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
-    threads: int = Field(default=0, ge=0)
-    log: str | None = None
-    delay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    options: dict[str, Any] = Field(default_factory=dict)
-
 
 Opener = Callable[[ResolvedModel, ModelRuntime], Backend]
 
-_BUILTIN = {"transformers": "factory.models.transformers", "replay": "factory.models.replay"}
+_BUILTIN = {"transformers": "factory.models.transformers", "vllm": "factory.models.vllm",
+            "openai": "factory.models.openai", "replay": "factory.models.replay"}
 _OPENERS: dict[str, Opener] = {}
 
 
@@ -67,17 +51,22 @@ def open_backend(model: ResolvedModel, runtime: ModelRuntime | None = None) -> B
         ModelError: unknown backend, or a model that this backend cannot serve or load.
         MissingExtraError: the backend needs an extra that is not installed.
     """
-    runtime = runtime or ModelRuntime()
-    return _find_opener(_choose_name(model, runtime.backend))(model, runtime)
+    runtime = (runtime or ModelRuntime()).over(model.spec.runtime)
+    return _find_opener(_choose_name(model, runtime))(model, runtime)
 
 
-def _choose_name(model: ResolvedModel, wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
+def _choose_name(model: ResolvedModel, runtime: ModelRuntime) -> str:
+    if runtime.backend != "auto":
+        return runtime.backend
+    if model.kind == "replay":
+        return "replay"
+    if runtime.endpoint is not None:
+        return "openai"
     if model.kind == "served":
-        raise ModelError(f"model {model.name} is served elsewhere: name the backend that talks to its endpoint in "
-                         f"`runtime.backend` (installed: {', '.join(_names())})")
-    return "replay" if model.kind == "replay" else "transformers"
+        raise ModelError(f"model {model.name} is served elsewhere: name its base URL in `runtime.model.endpoint` "
+                         "(http://host:8000/v1), or in the model's own `runtime`")
+    gpu = Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return "vllm" if gpu and importlib.util.find_spec("vllm") is not None else "transformers"
 
 
 def _names() -> list[str]:

@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from factory.engine.errors import DataError, ModelError
 from factory.models.base import Completion, Request, Sampling
-from factory.models.open import ModelRuntime, backend
+from factory.models.open import backend
 from factory.models.rendering import cut_at_stop, refuse_empty
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ReplayRule, ResolvedModel
 
 _MASK = (1 << 64) - 1

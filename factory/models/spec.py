@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from factory.engine.errors import ModelError
+from factory.models.runtime import ModelRuntime
 
 CheckpointFinder = Callable[[str], tuple[Path, dict[str, Any], str]]
 """Finds a checkpoint by `name` or `name@N`: its folder, its identity, and its full name with the version."""
@@ -62,7 +63,7 @@ class ModelSpec(BaseModel):
     carries the model) needs `file`, a pattern that fits one file of it. `config` is the architecture of a model that
     does not exist yet (a transformers config.json), with random weights drawn from `init_seed`; it needs `tokenizer`,
     a folder with a tokenizer, and can only be trained. `chat_template` (Jinja text) replaces the
-    model's own.
+    model's own. `runtime` says how it runs and is no part of its identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +81,7 @@ class ModelSpec(BaseModel):
     replay: ReplaySpec | None = None
     license: str | None = None
     chat_template: str | None = None
+    runtime: ModelRuntime | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:

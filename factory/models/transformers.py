@@ -21,11 +21,13 @@ from typing import Any
 from factory.engine.errors import MissingExtraError, ModelError
 from factory.models.base import Completion, Request
 from factory.models.decode import Batch, Row
-from factory.models.open import ModelRuntime, backend
+from factory.models.open import backend
 from factory.models.quiet import quietly
 from factory.models.rendering import Renderer, cut_at_stop
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel, pretrained
 
+BATCH = 16
 _WINDOW = 4
 
 
@@ -154,10 +156,10 @@ def open_transformers(model: ResolvedModel, runtime: ModelRuntime) -> Transforme
     dtype = ("float32" if device == "cpu" else "bfloat16") if runtime.dtype == "auto" else runtime.dtype
     net, tokenizer = _load(model, getattr(torch, dtype), device)
     config = net.config.get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
+    context = int(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length)
     return TransformersBackend(
         net, Renderer(tokenizer, model.name, model.spec.chat_template), name=model.name,
-        context=int(context or tokenizer.model_max_length), ends=_end_ids(net, tokenizer), batch=runtime.batch,
+        context=min(context, runtime.context or context), ends=_end_ids(net, tokenizer), batch=runtime.batch or BATCH,
         threads=threads)
 
 

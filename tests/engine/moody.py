@@ -13,8 +13,9 @@ import polars as pl
 
 from factory.engine.op import Kind, NoParams, OpContext, Params, Selection, op
 from factory.models.base import Backend, Completion, Request
-from factory.models.open import ModelRuntime, backend
+from factory.models.open import backend
 from factory.models.replay import open_replay
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel
 
 MOOD = "moody: not today"

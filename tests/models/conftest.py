@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from factory.models.base import Backend, Request, Sampling
-from factory.models.open import ModelRuntime, open_backend
+from factory.models.open import open_backend
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ModelSpec, resolve
 
 CHAT = ("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from factory.engine.errors import DataError, ModelError
 from factory.models.base import Completion, Request, Sampling
-from factory.models.open import ModelRuntime, open_backend
+from factory.models.open import open_backend
 from factory.models.replay import Rng
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ModelSpec, resolve
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from factory.engine.errors import ModelError
 from factory.models.base import Completion, Request, Sampling
-from factory.models.open import ModelRuntime, open_backend
+from factory.models.open import open_backend
+from factory.models.runtime import ModelRuntime
 from factory.models.spec import ModelSpec, resolve
 
 pytest.importorskip("transformers", reason="the extra `train` is not installed")

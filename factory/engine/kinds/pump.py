@@ -94,11 +94,13 @@ class Pump:
         backend = open_backend(call.model, call.runtime.backend)
         try:
             for completion in backend.generate(requests):
+                if self.stopping():
+                    backend.stop()
+                if completion is None:
+                    continue
                 if completion.error is None and completion.rejected is None:
                     self.journal.append(completion, self.limits[completion.key])
                 self._arrived(completion)
-                if self.stopping():
-                    backend.stop()
         finally:
             backend.close()
 
@@ -243,6 +245,7 @@ def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event
 def make_request(key: str, ask: Ask, row: dict[str, Any]) -> Request:
     """A question as a backend gets it; its seed derives from the answer key."""
     return Request(key=key, seed=seed_of(key), messages=ask.messages, prompt=ask.prompt, prefill=ask.prefill, row=row,
+                   spans=ask.spans,
                    sampling=Sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop))
 
 
