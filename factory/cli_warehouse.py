@@ -97,7 +97,8 @@ def show(ref: Ref, warehouse: Root = DEFAULT,
     from factory import terminal_data
     from warehouse import Warehouse
 
-    terminal_data.show_dataset(Warehouse(warehouse).dataset(ref), rows, json)
+    house = Warehouse(warehouse)
+    terminal_data.show_dataset(house, house.dataset(ref), rows, json)
 
 
 def diff(old: Ref, new: Ref, warehouse: Root = DEFAULT,

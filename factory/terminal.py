@@ -1,4 +1,4 @@
-"""What run, plan, preview, apply and publish print; JSON where it was asked for. See `terminal_data` for the others."""
+"""What run, plan, apply and publish print; JSON where it was asked for. See `terminal_data` for the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from factory.engine.errors import UsageError
 from factory.engine.told import fold, parts_of, span, took
-from factory.lines import complain, console, counted, entry, heading, one_line, print_json, table
+from factory.lines import complain, console, counted, entry, one_line, print_json, table
+from factory.terminal_costs import cost_per_row, spent
 from factory.terminal_data import show_trace
 from factory.terminal_loop import show_loop
 
@@ -74,7 +75,9 @@ def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
     console.print()
     entry(" · ".join(part for part in (
         f"run {report.run_id} {report.status} in {span(sum(step.seconds for step in report.steps))}",
-        f"{tokens:,} tokens written" if tokens else "", f"warehouse {warehouse}") if part))
+        f"{tokens:,} tokens written" if tokens else "", spent(report.steps, report.manifests),
+        f"warehouse {warehouse}") if part))
+    _show_cost(report, Warehouse(warehouse))
     for found in report.manifests.values():
         if "receipt" in found.facts:
             receipt = found.facts["receipt"]
@@ -82,6 +85,14 @@ def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
             entry(f"published {what} to {receipt['path']}")
     if report.status == "interrupted":
         entry("What was finished is kept; the same command goes on from here.")
+
+
+def _show_cost(report: RunReport, warehouse: Warehouse) -> None:
+    """What a row of the result cost, where a model had a price."""
+    source = _delivered(report, warehouse) if any(m.facts.get("currency") for m in report.manifests.values()) else None
+    each = cost_per_row(warehouse, source.ref) if source is not None else ""
+    if each:
+        entry(each)
 
 
 def _show_measured(steps: Sequence[StepReport], report: RunReport) -> None:
@@ -244,23 +255,6 @@ def _show_explained(planned: Planned, name: str, as_json: bool) -> None:
 def _ref(planned: Planned, step: str) -> str | None:
     found = planned.statuses[step].manifest
     return found.ref if found is not None else None
-
-
-def show_preview(shown: list[dict[str, Any]], as_json: bool) -> None:
-    """Requests as the model gets them, then answers."""
-    if as_json:
-        print_json(shown)
-        return
-    for item in shown:
-        heading(f"row {item['row']}, sample {item['slot']}")
-        for message in item.get("messages", []):
-            entry(f"{message['role']}", style="bold")
-            entry(message["content"])
-        if "prompt" in item:
-            entry(item["prompt"] or "")
-        if "answer" in item:
-            entry(f"answer ({item['finish_reason']}, {item['tokens_out']} tokens)", style="bold green")
-            entry(item["refused"] or f"{item['prefill']}{item['answer']}")
 
 
 def show_ops(prefix: str, as_json: bool) -> None:

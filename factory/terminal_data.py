@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from factory.lines import complain, console, counted, entry, fields, heading, one_line, print_json, size, table
+from factory.terminal_costs import cost_column, cost_fields, costs_of
 from factory.terminal_loop import about, figures_of, show_story
 from warehouse.errors import NotInWarehouse
 
@@ -146,15 +147,18 @@ def show_datasets(warehouse: Warehouse, prefix: str, every: bool, as_json: bool)
         manifests = list({m.dataset: m for m in manifests}.values())
     if as_json:
         print_json([{"ref": m.ref, "kind": m.kind, "rows": m.row_count, "bytes": m.bytes, "op": m.op,
-                     "created_at": m.created_at, "partial": m.partial} for m in manifests])
+                     "created_at": m.created_at, "partial": m.partial, "usage": m.usage.model_dump(),
+                     "currency": m.facts.get("currency")} for m in manifests])
         return
     if not manifests:
         entry(f"no dataset begins with {prefix!r}" if prefix else "no datasets yet")
         return
-    table(["dataset", "rows", "size", "age", "made by"],
+    costs = cost_column(warehouse, manifests)
+    table(["dataset", "rows", "size", "age", *(["cost"] if costs else []), "made by"],
           [[m.ref, "" if m.kind in ROWLESS else f"{m.row_count:,}", size(_bytes(warehouse, m)), _age(m.created_at),
+            *([costs.get(m.ref, "")] if costs else []),
             m.op + (" (partial)" if m.partial else "") + (f": {about(m)}" if about(m) else "")]
-           for m in manifests], numbers=("rows", "size", "age"))
+           for m in manifests], numbers=("rows", "size", "age", "cost"))
 
 
 def _bytes(warehouse: Warehouse, manifest: Manifest) -> int:
@@ -172,19 +176,20 @@ def _age(stamp: str) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
-    """A version's record, then its first rows."""
-    m = dataset.manifest
+def show_dataset(warehouse: Warehouse, dataset: Dataset, rows: int, as_json: bool) -> None:
+    """A version's record and what it cost, then its first rows."""
+    m, costs = dataset.manifest, costs_of(warehouse, dataset.ref)
     frame = dataset.scan().head(rows).collect() if rows and m.tables else pl.DataFrame()
     if as_json:
         print_json({"ref": m.ref, "kind": m.kind, "op": m.op, "op_version": m.op_version, "rows": m.row_count,
                     "content_hash": m.content_hash, "fingerprint": m.fingerprint,
                     "inputs": [{"role": item.role, "ref": item.ref} for item in m.inputs], "run": m.run_id,
                     "created_at": m.created_at, "counts": m.counts.model_dump(), "usage": m.usage.model_dump(),
+                    "costs": costs,
                     "facts": m.facts, "license": m.license, "partial": m.partial, "identity": m.identity,
                     "rows_shown": frame.to_dicts()})
         return
-    c, usage = m.counts, m.usage
+    c = m.counts
     verdict = m.kind in ("checkpoint", "report", "gate")
     model = f" with {m.facts['model']}" if m.facts.get("model") and not verdict else ""
     held = m.kind if m.kind in ROWLESS else f"{m.row_count:,} rows ({m.kind}{', partial' if m.partial else ''})"
@@ -198,7 +203,7 @@ def show_dataset(dataset: Dataset, rows: int, as_json: bool) -> None:
             ("slots", "" if verdict else
              f"{c.owed:,} in = {c.kept:,} kept + {c.rejected:,} rejected + {c.failed:,} failed"),
             ("reasons", counted(c.reasons, 20)),
-            ("answers", f"{usage.tokens_out:,} tokens" if usage.tokens_out else ""),
+            *cost_fields(costs),
             ("params", one_line(m.identity.get("params") or {}, LONGEST_TEXT)), ("license", ", ".join(m.license)),
             ("tables", _tables(m) if m.kind == "checkpoint" else ""),
             ("lineage", f"factory trace {m.facts['checkpoint']}" if m.kind == "checkpoint" else ""),

@@ -11,7 +11,7 @@
     refs/<name>/<tag>.json                  tag -> version                                replaced
     work/<key>/plan.json                    frozen shards and namespace of one increment  written once
     work/<key>/shards/<shard>.json          one finished shard                            written once
-    work/<key>/journal/<writer>.jsonl       finished answers, appended
+    work/<key>/journal/<writer>.journal     finished answers, appended
     runs/<run_id>/{run,heartbeat,end}.json  one attempt
     gc/<time>.json                          what nothing needed then (the first phase of gc)
     catalog/                                derived and disposable: views.sql, state.json, compacted tables
@@ -105,7 +105,7 @@ def work_lock(key: str) -> str:
 
 
 def journal(key: str, writer: str = "") -> str:
-    return f"work/{key}/journal/{writer}.jsonl" if writer else f"work/{key}/journal"
+    return f"work/{key}/journal/{writer}.journal" if writer else f"work/{key}/journal"
 
 
 def run(run_id: str, record: str = "run") -> str:

@@ -47,9 +47,10 @@ SHARDS: dict[str, pl.DataType] = {
     "shard": pl.String(), "run_id": pl.String(), "worker": pl.String(), "finished_at": pl.String(),
     "rows_in": pl.Int64(), "rows_kept": pl.Int64(), "rows_rejected": pl.Int64(), "rows_failed": pl.Int64(),
     "tokens_in": pl.Int64(), "tokens_out": pl.Int64(), "answers_requested": pl.Int64(), "answers_reused": pl.Int64(),
-    "seconds": pl.Float64(),
+    "seconds": pl.Float64(), "cost": pl.Float64(), "currency": pl.String(),
 }
-"""How each shard of a version came about: by which run and worker, with what result and cost."""
+"""How each shard of a version came about: by which run and worker, with what result and cost. `cost` is in `currency`,
+which is NULL where no price was named."""
 
 ROW_ROOTS: dict[str, pl.DataType] = {
     "root_row_id": pl.Int64(), "row_id": pl.Int64(), "depth": pl.Int16(), "ref": pl.String(),

@@ -120,7 +120,8 @@ def _assemble(warehouse: Warehouse,
 def _told_shards(warehouse: Warehouse, prepared: Prepared, records: Sequence[ShardRecord]) -> list[Part]:
     """How each shard came about, after those of the version that this one extends."""
     rows = [(r.shard, r.run_id, r.worker, r.finished_at, r.counts.owed, r.counts.kept, r.counts.rejected,
-             r.counts.failed, r.usage.tokens_in, r.usage.tokens_out, r.usage.requested, r.usage.reused, r.usage.seconds)
+             r.counts.failed, r.usage.tokens_in, r.usage.tokens_out, r.usage.requested, r.usage.reused, r.usage.seconds,
+             r.usage.cost, r.facts.get("currency"))
             for r in records]
     before = prepared.base.tables.get("shards", []) if prepared.base is not None else []
     return [*before, write_part(warehouse.store, pl.DataFrame(rows, schema=SHARDS, orient="row"))]

@@ -52,8 +52,9 @@ def note(found: Manifest) -> dict[str, Any]:
             "inputs": [{"role": item.role, "ref": item.ref} for item in found.inputs]}
 
 
-def checkpoint_finder(warehouse: Warehouse | None) -> Any:
-    """For `resolve`: lays a checkpoint of the warehouse out in a folder, and says what identifies it."""
+def checkpoint_finder(warehouse: Warehouse | None, scratch: Path | None = None) -> Any:
+    """For `resolve`: lays a checkpoint of the warehouse out in a folder (under `scratch`, else under the warehouse's
+    own), and says what identifies it."""
 
     def find(ref: str) -> tuple[Path, dict[str, Any], str]:
         if warehouse is None:
@@ -63,7 +64,8 @@ def checkpoint_finder(warehouse: Warehouse | None) -> Any:
             record = warehouse.checkpoint(ref)
         except NotInWarehouse as error:
             raise ModelError(str(error)) from None
-        folder = warehouse.store.path(f"tmp/checkpoints/{record.commit_id}")
+        own = f"tmp/checkpoints/{record.commit_id}"
+        folder = scratch / own if scratch is not None else warehouse.store.path(own)
         return warehouse.checkpoint_folder(record, folder), {"files": record.files}, record.ref
 
     return find

@@ -60,13 +60,22 @@ class AnswerKeys:
     def __init__(self, model_identity: Any, seed: int):
         self._head = hashlib.sha256(canonical_json({"scheme": SCHEME, "model": model_identity, "seed": seed}))
 
-    def key(self, request: Mapping[str, Any], row_key: bytes, occurrence: int, slot: int) -> str:
-        """The key (hex) of one answer; `request` holds the messages or prompt and the sampling settings."""
+    def request(self, request: Mapping[str, Any]) -> Any:
+        """What all samples of one request share; `request` holds the messages or prompt and the sampling settings."""
         state = self._head.copy()
-        body = json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        state.update(body.encode())
+        state.update(json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "surrogatepass"))
+        return state
+
+    def sample(self, request: Any, row_key: bytes, occurrence: int, slot: int) -> str:
+        """The key (hex) of one answer to a request."""
+        state = request.copy()
         state.update(b"\0%b\0%d\0%d" % (row_key, occurrence, slot))
-        return state.hexdigest()
+        return str(state.hexdigest())
+
+    def key(self, request: Mapping[str, Any], row_key: bytes, occurrence: int, slot: int) -> str:
+        """The key (hex) of one answer."""
+        return self.sample(self.request(request), row_key, occurrence, slot)
 
 
 def seed_of(answer_key: str) -> int:

@@ -1,4 +1,4 @@
-"""The live block of a run in a terminal: finished steps above, the running one below in two lines of 80 columns."""
+"""The live block of a run in a terminal: finished steps above, the running one below in at most three lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from factory.engine.progress import Meter, Size
+from factory.engine.meter import Meter, folded
+from factory.engine.progress import Size
 from factory.engine.told import Counter, describe, took
 from warehouse.records import StepReport
 
@@ -39,7 +40,8 @@ class Live:
         top.add_row(self._spinner, Text(f"{self._count.number + 1}/{self._count.total} {meter.step}", "bold"),
                     ProgressBar(total=max(meter.size.units, 1), completed=meter.done, width=20),
                     meter.place)
-        return Group(top, Text(f"  {meter.rates()}", "cyan", no_wrap=True, overflow="ellipsis"))
+        said = folded(meter.rates(), self._console.width - 3)
+        return Group(top, *(Text(f"  {line}", "cyan", no_wrap=True, overflow="ellipsis") for line in said))
 
     def step_started(self, step: str, op: str, size: Size) -> None:
         """See Progress."""
@@ -47,6 +49,8 @@ class Live:
 
     def event(self, event: dict[str, Any]) -> None:
         """See Progress."""
+        if "note" in event:
+            self.note(event["note"])
         if self._meter is not None:
             self._meter.add(event)
 

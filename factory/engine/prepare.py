@@ -131,12 +131,22 @@ def _prepare_expand(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     base = warehouse.manifest(work.base) if work.base else None
     shards = [dict(shard) for shard in work.shards]
     if step.spec.asks_model:
-        groups = step.runtime.processes or (workers if call.model is not None and call.model.kind == "replay" else 1)
-        dealt = [shards[index::groups] for index in range(groups)]
-        tasks = [Task(f"{KINDS}.pump:run_pump", call, group, step.name) for group in dealt if group]
+        tasks = _pump_tasks(step, call, shards, workers)
     else:
         tasks = [Task(f"{KINDS}.rows:run_rows", call, shard, step.name) for shard in shards]
     return Prepared(call, work, [tasks], inputs, base)
+
+
+def _pump_tasks(step: Step, call: StepCall, shards: list[dict[str, Any]], workers: int) -> list[Task]:
+    """Who asks: one process, or as many as there are engines (`data_parallel`), each with its devices and shards. A
+    replay model is no engine and runs on every worker."""
+    engines = call.runtime.backend.over(call.model.spec.runtime if call.model is not None else None).data_parallel
+    groups = step.runtime.processes or (
+        workers if call.model is not None and call.model.kind == "replay" else engines)
+    dealt = [shards[index::groups] for index in range(groups)]
+    calls = [replace(call, facts={**call.facts, "engine": index}) if engines > 1 else call for index in range(groups)]
+    return [Task(f"{KINDS}.pump:run_pump", own, group, step.name)
+            for own, group in zip(calls, dealt, strict=True) if group]
 
 
 def _draft_expand(step: Step, warehouse: Warehouse, call: StepCall, source: Dataset,

@@ -1,83 +1,183 @@
-"""`factory preview`: what a model-asking step would ask, and what comes back. Writes nothing.
+"""`factory preview`: what a model-asking step would ask, what comes back, and what the steps after it would say of it.
+Nothing is written.
 
-Steps above it are run on a few rows in a scratch warehouse that is thrown away, so the rows are real ones.
+The steps above it are run on a few records in a scratch warehouse that is thrown away, so the rows are real ones; train
+steps are not run, their checkpoints come from the user's warehouse. Answer keys, and so seeds, are the run's own: the
+preview shows the answers of the run.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from factory.engine.errors import UsageError
+import polars as pl
+
+from factory.engine.errors import FactoryError, ModelError, UsageError
 from factory.engine.executors.inline import InlineExecutor
-from factory.engine.facts import model_of
+from factory.engine.facts import checkpoint_finder
+from factory.engine.foretell import choices, judge, judging
 from factory.engine.identity import AnswerKeys
-from factory.engine.kinds.pump import make_request, rendered, replay_row, rule_columns
+from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns
 from factory.engine.op import Ask, OpContext
 from factory.engine.plan import Plan, Step, make_plan
 from factory.engine.reading import input_shards, read_rows
 from factory.engine.recipe import LoadedRecipe
+from factory.engine.resolve import previous_version
 from factory.engine.run import Driver
+from factory.models.base import Completion, Request
 from factory.models.open import open_backend
-from warehouse import Warehouse
+from factory.models.sending import sent
+from factory.models.spec import ModelSpec, resolve
+from warehouse import Dataset, Warehouse
 
 
-def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool) -> list[dict[str, Any]]:
-    """The first `rows` requests of a step: {row, slot, messages | prompt, prefill, sampling, answer?}.
+def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool,
+                 warehouse: Warehouse | None = None) -> list[dict[str, Any]]:
+    """The first `rows` requests of a step.
+
+    Args:
+        ask: also ask the model, and judge its answers.
+        warehouse: where checkpoints are looked up.
+
+    Returns:
+        For each: `row`, `slot`, `messages` or `prompt`, `prefill`, `sampling`, `seed`, `model`, `backend`; as it would
+        leave, `rendered` with `tokens` and the (start, end) places of control tokens in `control`, or `url` and `body`;
+        `answer`, `finish_reason`, `tokens_in`, `tokens_out`, `refused`; `verdicts` and `choices` (`foretell`).
 
     Raises:
-        UsageError: the step asks no model.
+        UsageError: the step asks no model, or there would be nothing to ask.
+        ModelError: the model, or a checkpoint that is needed, is not there.
     """
     if rows < 1:
         raise UsageError(f"--rows {rows}: ask for at least 1")
-    plan = make_plan(loaded, limit=rows, until=name)
-    step = plan.steps[name]
-    if not step.spec.asks_model:
-        asking = [other.name for other in make_plan(loaded, limit=rows).steps.values() if other.spec.asks_model]
-        raise UsageError(f"step {name!r} asks no model; preview shows {', '.join(asking) or 'nothing in this recipe'}")
     with tempfile.TemporaryDirectory(prefix="factory-preview-") as scratch:
-        warehouse = Warehouse(Path(scratch) / "warehouse", create=True)
-        above = Plan(loaded, {key: value for key, value in plan.steps.items() if key != name}, plan.limit)
-        report = Driver(above, warehouse, InlineExecutor()).run()
+        finder = checkpoint_finder(warehouse, Path(scratch))
+        plan, after = _plans(loaded, name, rows, finder)
+        step = plan.steps[name]
+        if not step.spec.asks_model:
+            asking = [other.name for other in (after or plan).steps.values() if other.spec.asks_model]
+            raise UsageError(f"step {name!r} asks no model; preview shows {', '.join(asking) or 'none of this recipe'}")
+        steps = {other: _with_checkpoint(plan.steps[other], plan, warehouse, finder)
+                 for other in [*_above(plan, step), name]}
+        step = steps.pop(name)
+        made = Warehouse(Path(scratch) / "warehouse", create=True)
+        report = Driver(Plan(loaded, steps, plan.limit), made, InlineExecutor()).run()
         if report.errors:
             raise report.errors[0]
-        inputs = [report.manifests[source] for source in step.inputs]
-        return _preview(step, warehouse, inputs, rows, ask=ask)
+        return _Preview(step, after, made.dataset(report.manifests[step.inputs[0]].ref), rows).show(ask=ask)
 
 
-def _preview(step: Step, warehouse: Warehouse, inputs: list[Any], rows: int, *, ask: bool) -> list[dict[str, Any]]:
-    dataset = warehouse.dataset(inputs[0].ref)
-    shards = input_shards(dataset)
-    if not shards:
-        raise UsageError(f"step {step.name!r} would ask nothing: {step.inputs[0]} gave no row among the first {rows} "
-                         "records")
-    context = OpContext(step.name, step.seed, step.identity.get("content"))
-    op, model = step.spec.func(), model_of(step, warehouse, inputs)
-    assert model is not None
-    extra = [column for column in rule_columns(model) if column in dataset.all_columns]
-    columns = list(dict.fromkeys([*step.spec.columns(step.params), *extra]))
-    batch = read_rows(dataset, shards[0], columns, 0, rows)
-    asks: list[Ask] = op.requests(batch, step.params, context)[:rows]
-    shown = [_show(item) for item in asks]
-    if ask:
-        make = AnswerKeys(model.identity, step.seed)  # the run's own keys, so the preview shows the answers of the run
-        keys = [make.key(rendered(item), batch["row_key"][item.row], 0, item.slot) for item in asks]
-        prompt = getattr(step.params, "prompt", None)
-        requests = [make_request(key, item, replay_row(model, batch, item, extra, prompt))
-                    for key, item in zip(keys, asks, strict=True)]
-        backend = open_backend(model, step.runtime.backend)
+def _plans(loaded: LoadedRecipe, name: str, rows: int, finder: Any) -> tuple[Plan, Plan | None]:
+    """The plan up to the step, and that of the whole recipe, if it can be made."""
+    plan = make_plan(loaded, limit=rows, until=name, checkpoints=finder)
+    try:
+        return plan, make_plan(loaded, limit=rows, checkpoints=finder)
+    except FactoryError:
+        return plan, None  # a later step's mistake is `plan`'s to tell
+
+
+def _with_checkpoint(step: Step, plan: Plan, warehouse: Warehouse | None, finder: Any) -> Step:
+    """The step with the newest checkpoint of its train step as a model of its own."""
+    if step.model_step is None:
+        return step
+    train = plan.steps[step.model_step]
+    found = previous_version(train, warehouse) if warehouse is not None else None
+    if found is None or warehouse is None or not warehouse.has_checkpoint(found.facts["checkpoint"]):
+        place = f"the warehouse {warehouse.root} holds none" if warehouse is not None else "there is no warehouse yet"
+        raise ModelError(f"step {step.name!r} asks the checkpoint that {train.name!r} trains, and {place}: run the "
+                         f"recipe with --until {train.name} first, or name a --warehouse that has it")
+    model = resolve(ModelSpec(checkpoint=found.facts["checkpoint"]), Path("."), finder)
+    return replace(step, model=model, model_step=None, inputs=step.inputs[:-1])
+
+
+def _above(plan: Plan, step: Step) -> list[str]:
+    """The steps that make this step's rows, in plan order."""
+    needed: set[str] = set()
+    waiting = list(step.inputs)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            other = plan.steps[name]
+            waiting += other.inputs[:-1] if other.model_step is not None else other.inputs
+    return [name for name in plan.steps if name in needed]
+
+
+class _Preview:
+    """The first requests of one step over its input."""
+
+    def __init__(self, step: Step, after: Plan | None, dataset: Dataset, rows: int):
+        shards = input_shards(dataset)
+        if not shards:
+            raise UsageError(f"step {step.name!r} would ask nothing: {step.inputs[0]} gave no row among the first "
+                             f"{rows} records. Look at more of them: -n {rows * 10}")
+        assert step.model is not None
+        self.step, self.model, self.after = step, step.model, after
+        self.op, self.context = step.spec.func(), OpContext(step.name, step.seed, step.identity.get("content"))
+        self.judges = judging(after, step.name) if after is not None else []
+        wanted = [*step.spec.columns(step.params), *rule_columns(step.model),
+                  *(column for judge in self.judges for column in judge.spec.columns(judge.params))]
+        columns = [column for column in dict.fromkeys(wanted) if column in dataset.all_columns]
+        self.batch = read_rows(dataset, shards[0], columns, 0, rows)
+        asks: Sequence[Ask] = self.op.requests(self.batch, step.params, self.context)
+        self.asks = list(asks[:rows])
+
+    def show(self, *, ask: bool) -> list[dict[str, Any]]:
+        make = AnswerKeys(self.model.identity, self.step.seed)
+        keys = answer_keys(make, self.asks, self.batch["row_key"].to_list(), [0] * self.batch.height)
+        told = ReplayRows(self.model, self.batch, getattr(self.step.params, "prompt", None))
+        requests = [make_request(key, item, told.row(item)) for key, item in zip(keys, self.asks, strict=True)]
+        shown = self._questions(requests)
+        if ask:
+            self._answer(requests, shown)
+        return shown
+
+    def _questions(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        backend, leaving = sent(self.model, self.step.runtime.backend, requests)
+        shown = []
+        for asked, request, form in zip(self.asks, requests, leaving, strict=True):
+            item = {**_question(asked), "seed": request.seed, "model": self.model.name, "backend": backend}
+            if form.pieces:
+                item |= {"rendered": "".join(text for text, _ in form.pieces), "tokens": form.tokens,
+                         "control": _places(form.pieces)}
+            if form.body is not None:
+                item |= {"url": form.url, "body": form.body}
+            shown.append({**item, "refused": form.refused})
+        return shown
+
+    def _answer(self, requests: Sequence[Request], shown: list[dict[str, Any]]) -> None:
+        backend = open_backend(self.model, self.step.runtime.backend)
         try:
-            for done in filter(None, backend.generate(iter(requests))):
-                shown[keys.index(done.key)].update(
-                    answer=done.text, finish_reason=done.finish_reason, tokens_in=done.tokens_in,
-                    tokens_out=done.tokens_out, refused=done.rejected or done.error)
+            wanted = {request.key: request for request in requests}  # equal rows have one answer
+            found = {done.key: done for done in filter(None, backend.generate(iter(wanted.values())))}
         finally:
             backend.close()
-    return shown
+        answers = [found[request.key] for request in requests]
+        for item, done in zip(shown, answers, strict=True):
+            item |= {"answer": done.text, "finish_reason": done.finish_reason, "tokens_in": done.tokens_in,
+                     "tokens_out": done.tokens_out, "refused": done.rejected or done.error}
+        good = [index for index, done in enumerate(answers) if done.rejected is None and done.error is None]
+        if good and self.after is not None:
+            self._judge([shown[index] for index in good], [self.asks[index] for index in good],
+                        [answers[index] for index in good])
+
+    def _judge(self, shown: list[dict[str, Any]], asks: list[Ask], answers: list[Completion]) -> None:
+        assert self.after is not None
+        made: pl.DataFrame = self.op.collect(self.batch, asks, answers, self.step.params, self.context)
+        parents = self.batch[[item.row for item in asks]].drop("row_id", "row_key")
+        rows = parents.drop([name for name in made.columns if name in parents.columns]).hstack(made.get_columns())
+        rows = rows.with_columns(row_id=pl.int_range(rows.height, dtype=pl.Int64),
+                                 row_key=pl.Series([bytes.fromhex(done.key[:32]) for done in answers]))
+        verdicts = judge(self.judges, rows)
+        for item, said, chosen in zip(shown, verdicts, choices(self.after, self.step.name, verdicts), strict=True):
+            item |= {"verdicts": said, "choices": chosen}
 
 
-def _show(ask: Ask) -> dict[str, Any]:
+def _question(ask: Ask) -> dict[str, Any]:
     request: dict[str, Any] = {"row": ask.row, "slot": ask.slot}
     if ask.messages is not None:
         request["messages"] = [dict(message) for message in ask.messages]
@@ -86,3 +186,12 @@ def _show(ask: Ask) -> dict[str, Any]:
     return {**request, "prefill": ask.prefill, "sampling": {
         "temperature": ask.temperature, "top_p": ask.top_p, "top_k": ask.top_k, "max_tokens": ask.max_tokens,
         "stop": list(ask.stop)}}
+
+
+def _places(pieces: Sequence[tuple[str, bool]]) -> list[tuple[int, int]]:
+    found, at = [], 0
+    for text, control in pieces:
+        if control:
+            found.append((at, at + len(text)))
+        at += len(text)
+    return found

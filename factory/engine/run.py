@@ -37,7 +37,7 @@ from warehouse.errors import WarehouseError
 from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, now
 
 HEARTBEAT_SECONDS = 10.0
-_TOLD = ("checkpoint", "metrics", "passed", "reason")
+_TOLD = ("checkpoint", "metrics", "passed", "reason", "currency")
 """Facts of a version that the report of its step repeats."""
 EXIT_CODES = {"succeeded": 0, "failed": 1, "stopped": 3, "interrupted": 130}
 

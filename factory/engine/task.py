@@ -111,13 +111,14 @@ class Task:
 def split_outcomes(call: StepCall, rows: pl.DataFrame, ids: str = "row_id",
                    slots: str | None = None) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Divide an op's frame by `_rejected` and `_failed` into (kept, rejections, failures)."""
-    for name in ("_rejected", "_failed"):
+    for name, dtype in (("_rejected", pl.String), ("_failed", pl.String), ("_attempts", pl.Int32)):
         if name not in rows.columns:
-            rows = rows.with_columns(pl.lit(None, pl.String).alias(name))
+            rows = rows.with_columns(pl.lit(None, dtype).alias(name))
     slot = pl.col(slots).cast(pl.Int32) if slots else pl.lit(0, pl.Int32)
     rejected = rows.filter(pl.col("_rejected").is_not_null() & pl.col("_failed").is_null())
     failed = rows.filter(pl.col("_failed").is_not_null())
-    kept = rows.filter(pl.col("_rejected").is_null() & pl.col("_failed").is_null()).drop("_rejected", "_failed")
+    kept = rows.filter(pl.col("_rejected").is_null() & pl.col("_failed").is_null()).drop(
+        "_rejected", "_failed", "_attempts")
     head = [pl.col(ids).alias("row_id"), slot.alias("slot"), pl.lit(call.step).alias("step")]
 
     def cut(column: str, code: str, text: str) -> list[pl.Expr]:
@@ -126,9 +127,10 @@ def split_outcomes(call: StepCall, rows: pl.DataFrame, ids: str = "row_id",
                 parts.struct.field("field_1").fill_null("").str.strip_chars().alias(text)]
 
     rejections = rejected.select(*head, *cut("_rejected", "reason_code", "reason"))
-    failures = failed.select(*head, *cut("_failed", "error_type", "message"))
+    failures = failed.select(*head, *cut("_failed", "error_type", "message"),
+                             pl.col("_attempts").fill_null(1).alias("attempts"))
     return kept, conform(rejections.with_columns(primary=pl.lit(True), gate=pl.lit(call.op)), REJECTIONS), conform(
-        failures.with_columns(attempts=pl.lit(1, pl.Int32), run_id=pl.lit(call.run_id)), FAILURES)
+        failures.with_columns(run_id=pl.lit(call.run_id)), FAILURES)
 
 
 def conform(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:

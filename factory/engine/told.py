@@ -6,9 +6,10 @@ What a run prints tells the report alone, with the time and the answers of all; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from warehouse.records import StepReport
+from warehouse.records import StepReport, Usage
 
 
 def span(seconds: float) -> str:
@@ -19,6 +20,45 @@ def span(seconds: float) -> str:
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def about(seconds: float, spread: float) -> str:
+    """A time with how far off it may be, in units that the spread allows: 12m ±2m, 3m05s ±12s, 14.5h ±1.2h."""
+    if spread >= 3600:
+        return f"{seconds / 3600:,.1f}h ±{spread / 3600:,.1f}h"
+    if spread >= 60 or seconds >= 3600:
+        whole = round(seconds / 60)
+        shown = f"{whole}m" if whole < 60 else f"{whole // 60}h{whole % 60:02d}m"
+        return f"{shown} ±{max(round(spread / 60), 1)}m"
+    whole = max(round(seconds), 1)
+    return f"{span(whole) if whole >= 10 else f'{whole}s'} ±{max(round(spread), 1)}s"
+
+
+_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+
+
+def money(value: float, currency: str) -> str:
+    """An amount: $1.23, 0.00420 CHF, without a sign where the currency is not known. Cents from 1 on, three digits
+    below, none from 1,000 on."""
+    size = abs(value)
+    shown = f"{value:,.0f}" if size >= 1000 or not size else f"{value:,.2f}" if size >= 1 else _small(value)
+    return _signed(shown, currency)
+
+
+def roughly(value: float, currency: str) -> str:
+    """An amount of which two digits are known: $14, $0.0021."""
+    digits = 1 - math.floor(math.log10(value)) if value > 0 else 0
+    shown = f"{round(value, digits):,.{max(digits, 0)}f}"
+    return _signed(shown, currency)
+
+
+def _signed(shown: str, currency: str) -> str:
+    return f"{_SIGNS[currency]}{shown}" if currency in _SIGNS else f"{shown} {currency}".rstrip()
+
+
+def _small(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
 
 
 def describe(report: StepReport) -> str:
@@ -39,6 +79,8 @@ def describe(report: StepReport) -> str:
     if not report.reused and report.usage.requested + report.usage.reused:
         extra.append(f"{report.usage.requested:,} asked")
         extra.append(f"{report.usage.reused:,} reused" if report.usage.reused else "")
+        currency = report.facts.get("currency")
+        extra.append(money(report.usage.cost, currency) if currency and report.usage.cost else "")
     return ", ".join(part for part in (shown, *extra) if part)
 
 
@@ -93,11 +135,12 @@ def fold(reports: Iterable[StepReport], parts: Mapping[str, str]) -> list[StepRe
 
 
 def joined(report: StepReport, parts: Sequence[StepReport]) -> StepReport:
-    """A report with the time and answers of its parts."""
+    """A report with the time of its parts, and with the answers of those that were made now."""
     return report.model_copy(update={
         "seconds": report.seconds + sum(part.seconds for part in parts),
         "reused": report.reused and all(part.reused for part in parts),
-        "usage": sum((part.usage for part in parts), report.usage)})
+        "usage": sum((part.usage for part in (report, *parts) if not part.reused), Usage()),
+        "facts": {**next((part.facts for part in parts if "currency" in part.facts), {}), **report.facts}})
 
 
 class Counter:

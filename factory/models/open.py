@@ -19,12 +19,15 @@ from factory.engine.errors import ModelError
 from factory.models.base import Backend
 from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel
+from factory.models.watch import Watched
 
 Opener = Callable[[ResolvedModel, ModelRuntime], Backend]
 
 _BUILTIN = {"transformers": "factory.models.transformers", "vllm": "factory.models.vllm",
             "openai": "factory.models.openai", "replay": "factory.models.replay"}
 _OPENERS: dict[str, Opener] = {}
+_OUR_OWN = frozenset({"transformers", "replay"})
+"""Backends that work in the thread that asks: a watchdog there could only die with them."""
 
 
 def backend(name: str) -> Callable[[Opener], Opener]:
@@ -44,18 +47,26 @@ def backend(name: str) -> Callable[[Opener], Opener]:
     return register
 
 
-def open_backend(model: ResolvedModel, runtime: ModelRuntime | None = None) -> Backend:
-    """Open a model for answering. Loading may take seconds to minutes; close the backend when done.
+def open_backend(model: ResolvedModel, runtime: ModelRuntime | None = None,
+                 tell: Callable[[str], None] | None = None) -> Backend:
+    """Open a model for answering. Loading may take seconds to minutes; close the backend when done. `tell` is told what
+    a user should know meanwhile, such as that an engine died and was started again.
 
     Raises:
         ModelError: unknown backend, or a model that this backend cannot serve or load.
         MissingExtraError: the backend needs an extra that is not installed.
     """
     runtime = (runtime or ModelRuntime()).over(model.spec.runtime)
-    return _find_opener(_choose_name(model, runtime))(model, runtime)
+    name = choose_name(model, runtime)
+    opener = _find_opener(name)
+    if name in _OUR_OWN:
+        return opener(model, runtime)
+    return Watched(lambda: opener(model, runtime), model.name, runtime, tell)
 
 
-def _choose_name(model: ResolvedModel, runtime: ModelRuntime) -> str:
+def choose_name(model: ResolvedModel, runtime: ModelRuntime) -> str:
+    """The backend that answers for a model: the one of `runtime.backend`, or the one that fits. Raises ModelError for a
+    model that is served elsewhere, without an endpoint."""
     if runtime.backend != "auto":
         return runtime.backend
     if model.kind == "replay":

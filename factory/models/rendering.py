@@ -5,18 +5,23 @@ further special tokens, since templates write their own. A plain `prompt` is tok
 token the tokenizer adds by itself. A prefill is put behind; where a chat template already ends with it (R1-style
 templates open `<think>`), it is not put twice.
 
+Messages, prefills and the spans of a plain prompt are text: a control token spelled in them is tokenised as its letters
+(`verbatim`). What a template writes around them keeps its meaning.
+
 Decoding drops control tokens (declared special), but never the reasoning tags, even where a tokenizer declares those
 special: verifiers and filters live on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from factory.engine.errors import ModelError
 from factory.engine.text import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from factory.models.base import Completion, Request
+from factory.models.verbatim import Piece, Verbatim, cut_at_spans, split_held
 
 _TAGS = frozenset({THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE})
 _CONTEXT_IDS = 4
@@ -41,10 +46,13 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, name: str, chat_template: str | None = None):
         self._tokenizer, self._name, self._template = tokenizer, name, chat_template
-        special = {index for index, token in tokenizer.added_tokens_decoder.items()
+        special = {index: token.content for index, token in tokenizer.added_tokens_decoder.items()
                    if token.special and token.content not in _TAGS}
         tags = set(tokenizer.convert_tokens_to_ids(sorted(_TAGS)))
-        self._control = frozenset(special | (set(tokenizer.all_special_ids) - tags))
+        unlisted = sorted(set(tokenizer.all_special_ids) - tags - special.keys())
+        special.update(zip(unlisted, tokenizer.convert_ids_to_tokens(unlisted), strict=True))
+        self._control = frozenset(special)
+        self._verbatim = Verbatim(tokenizer, special)
 
     def encode(self, requests: Sequence[Request]) -> list[list[int] | Completion]:
         """Token ids for each request, or the completion that says why it cannot be asked.
@@ -52,16 +60,26 @@ class Renderer:
         Raises:
             ModelError: a chat request, but the model has no chat template.
         """
-        found: list[list[int] | Completion] = []
-        plain = [request.prompt + request.prefill if request.messages is None and request.prompt is not None else None
-                 for request in requests]
-        texts = [text for text in plain if text is not None]
-        ids = iter(self._tokenizer(texts)["input_ids"] if texts else [])
-        for request, text in zip(requests, plain, strict=True):
-            refused = refuse_empty(request)
-            found.append(refused or self._started(request, next(ids)) if text is not None or refused
-                         else self._encode_chat(request))
-        return found
+        asked = [refuse_empty(request) or self._readable(request) for request in requests]
+        # Tokenizers are several times as fast with many texts at once.
+        plain: dict[bool, list[int]] = {True: [], False: []}
+        for index, pieces in enumerate(asked):
+            if not isinstance(pieces, Completion) and self._verbatim.is_plain(pieces):
+                plain[requests[index].messages is None].append(index)
+        ids: dict[int, list[int]] = {}
+        for start, places in plain.items():
+            texts = ["".join(text for text, _ in asked[index]) for index in places]  # type: ignore[union-attr]
+            if texts:
+                ids |= zip(places, self._tokenizer(texts, add_special_tokens=start)["input_ids"], strict=True)
+        return [pieces if isinstance(pieces, Completion)
+                else self._started(request, ids[index]) if index in ids else self._protected(request, pieces)
+                for index, (request, pieces) in enumerate(zip(requests, asked, strict=True))]
+
+    def _protected(self, request: Request, pieces: Sequence[Piece]) -> list[int] | Completion:
+        ids = self._verbatim.encode(pieces, start=request.messages is None)
+        if isinstance(ids, str):
+            return Completion(request.key, rejected=f"control_token: the row spells a control token, and {ids}")
+        return self._started(request, ids)
 
     def _started(self, request: Request, ids: list[int]) -> list[int] | Completion:
         if ids:
@@ -72,37 +90,58 @@ class Renderer:
                               rejected="prompt_empty: the prompt has no tokens, and the model no start token")
         return [start]
 
-    def _encode_chat(self, request: Request) -> list[int] | Completion:
+    def _readable(self, request: Request) -> list[Piece] | Completion:
+        pieces = self._pieces(request)
+        try:
+            for text, _ in () if isinstance(pieces, Completion) else pieces:
+                text.encode()
+        except UnicodeEncodeError:
+            return Completion(request.key, error="not_unicode: the text has no UTF-8 form (half of a surrogate pair)")
+        return pieces
+
+    def _pieces(self, request: Request) -> list[Piece] | Completion:
         from jinja2 import TemplateError
 
-        if self._template is None and not self._tokenizer.chat_template:
+        if request.messages is None:
+            return [*cut_at_spans(request.prompt or "", request.spans), (request.prefill, True)]
+        template = self._template or self._tokenizer.chat_template
+        if not template:
             raise ModelError(f"model {self._name} has no chat template: use a template that makes one plain prompt "
                              "(such as r1_zero), or give the model a `chat_template`")
         try:
-            text = self._render(request, opened=True)
-            if request.prefill:
-                text = self._prefilled(request, text)
+            shown, held = self._verbatim.hold([message["content"] for message in request.messages], str(template))
+        except LookupError as error:
+            return Completion(request.key, rejected=f"control_token: {error}")
+        messages = [{**message, "content": text} for message, text in zip(request.messages, shown, strict=True)]
+        try:
+            text = self._render(messages, opened=True)
+            text, prefill = self._prefilled(request.prefill, messages, text)
         except TemplateError as error:
             return Completion(request.key, error=f"chat_template: it refuses the messages: {error}")
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._started(request, ids)
+        return [*split_held(text, held), (prefill, True)]
 
-    def _render(self, request: Request, *, opened: bool) -> str:
+    def _render(self, messages: Sequence[Mapping[str, str]], *, opened: bool) -> str:
         options = {} if self._template is None else {"chat_template": self._template}
-        messages = [dict(message) for message in request.messages or ()]
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened,
+        text: str = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=opened,
                                                         **options)
         return text
 
-    def _prefilled(self, request: Request, text: str) -> str:
-        """The text with the prefill behind it, once, even where the template's own opening ends with it."""
-        bare = request.prefill.rstrip()
+    def _prefilled(self, prefill: str, messages: Sequence[Mapping[str, str]], text: str) -> tuple[str, str]:
+        """The rendered text and what of the prefill goes behind it: blanks at most, where the template's own opening
+        ends with it."""
+        bare = prefill.rstrip()
         if bare and text.rstrip().endswith(bare):
             # Only the template's opening counts: a message may end with the same words.
-            closed = self._render(request, opened=False)
+            closed = self._render(messages, opened=False)
             if bare in text.removeprefix(closed):
-                text = text.rstrip().removesuffix(bare)
-        return text + request.prefill
+                return text.rstrip(), prefill[len(bare):]
+        return text, prefill
+
+    def shown(self, ids: Sequence[int]) -> list[tuple[str, bool]]:
+        """Token ids as a reader sees them: texts in order, and whether each is a control token."""
+        runs = [(control, list(run)) for control, run in groupby(ids, key=lambda index: index in self._control)]
+        return [(self._tokenizer.decode(run, skip_special_tokens=False, clean_up_tokenization_spaces=False), control)
+                for control, run in runs]
 
     def text(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
         """Text of new token ids. `before` are the ids in front of them: some tokenizers drop a leading blank

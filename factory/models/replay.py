@@ -19,7 +19,8 @@ import os
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,7 +115,7 @@ def open_replay(model: ResolvedModel, runtime: ModelRuntime) -> ReplayBackend:
 
 def _finish(request: Request, text: str, reason: str) -> Completion:
     text, reason, words = _limit(text, reason, request.sampling)
-    return Completion(request.key, text, reason, _count_words(_asked(request)), words)
+    return Completion(request.key, text, reason, _count_asked(request.prompt, request.messages, request.prefill), words)
 
 
 def _limit(text: str, reason: str, sampling: Sampling) -> tuple[str, str, int]:
@@ -131,9 +132,16 @@ def _count_words(text: str) -> int:
     return len(text.split())
 
 
-def _asked(request: Request) -> str:
-    said = request.prompt or "\n".join(message["content"] for message in request.messages or ())
-    return f"{said}\n{request.prefill}" if request.prefill else said
+def _count_asked(prompt: str | None, messages: Sequence[Mapping[str, str]] | None, prefill: str) -> int:
+    if messages is None:
+        return _count_prompt(prompt or "") + len(prefill.split())
+    return sum(_count_prompt(message["content"]) for message in messages) + len(prefill.split())
+
+
+@lru_cache(maxsize=32)
+def _count_prompt(text: str) -> int:
+    """Samples of one prompt come one after the other."""
+    return _count_words(text)
 
 
 def _by_rule(rules: Sequence[ReplayRule]) -> Answerer:

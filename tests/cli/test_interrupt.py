@@ -36,7 +36,7 @@ def wait_for(folder: Path, pattern: str) -> None:
 
 def test_first_drains(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = start(0.2)
-    wait_for(tmp_path / "warehouse-data", "work/*/journal/*.jsonl")
+    wait_for(tmp_path / "warehouse-data", "work/*/journal/*.journal")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

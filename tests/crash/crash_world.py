@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from warehouse import Warehouse
+from warehouse.journal import answers
 
 RUNNER = Path(__file__).with_name("runner.py")
 PATIENCE = 120.0
@@ -113,11 +114,8 @@ class World:
 
     def journalled(self) -> set[str]:
         """Answer keys whose journal line is whole."""
-        keys = set()
-        for segment in self.root.glob("work/*/journal/*.jsonl"):
-            lines = segment.read_bytes().split(b"\n")[:-1]
-            keys.update(json.loads(line)["key"] for line in lines)
-        return keys
+        return {answer.key for segment in self.root.glob("work/*/journal/*.journal")
+                for answer in answers(segment.read_bytes())}
 
     def manifests(self) -> list[dict[str, Any]]:
         """Every manifest as it lies on disk."""

@@ -8,7 +8,6 @@ differently (batch-mates move logits by rounding), so only finished ones are com
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from warehouse import Warehouse
+from warehouse.journal import answers
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,10 +53,9 @@ def _command(recipe: Path, root: Path) -> list[str]:
 def _journal(root: Path) -> dict[str, list[str]]:
     """Answer key -> every text journalled under it, whole lines only."""
     found: dict[str, list[str]] = {}
-    for segment in root.glob("work/*/journal/*.jsonl"):
-        for line in segment.read_bytes().split(b"\n")[:-1]:
-            item = json.loads(line)
-            found.setdefault(item["key"], []).append(item["text"])
+    for segment in root.glob("work/*/journal/*.journal"):
+        for answer in answers(segment.read_bytes()):
+            found.setdefault(answer.key, []).append(answer.text)
     return found
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from crash_world import World, assert_readable, assert_whole, wait_until
 
+from warehouse import Warehouse
+
 INTERRUPTED = 130
 
 
@@ -59,6 +61,8 @@ def test_drain(tmp_path: Path, reference: dict[str, str], executor: str, number:
     world.run(executor=executor)
     assert len(world.requests()) == len(set(world.requests())) == 120
     assert world.hashes() == reference
+    samples = Warehouse(world.root).dataset("crash/samples")
+    assert samples.manifest.usage.tokens_out == samples.scan().collect()["tokens_out"].sum()  # all of it, and once
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)

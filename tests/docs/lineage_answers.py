@@ -71,6 +71,27 @@ class World:
             reached |= waiting
         return reached
 
+    def above(self, ref: str) -> set[str]:
+        """A version and everything that it was made from."""
+        known = {found.ref: [item.ref for item in found.inputs] for found in self.manifests}
+        reached, waiting = set[str](), {ref}
+        while waiting:
+            reached |= waiting
+            waiting = {parent for one in waiting for parent in known[one]} - reached
+        return reached
+
+    def answers(self, ref: str) -> pl.DataFrame:
+        """The answers that a version holds: ids and tokens."""
+        made = self.warehouse.any_dataset(ref)
+        rows = made.table("rows").collect() if made.parts("rows") else pl.DataFrame()
+        columns = ["row_id", "tokens_in", "tokens_out"]
+        return rows.select(columns) if set(columns) <= set(rows.columns) else pl.DataFrame()
+
+    def answers_above(self, ref: str) -> pl.DataFrame:
+        """The answers behind a version, each once."""
+        found = [rows for one in self.above(ref) if (rows := self.answers(one)).height]
+        return pl.concat(found).unique("row_id") if found else pl.DataFrame()
+
     def published(self) -> list[str]:
         return sorted({found.inputs[0].ref for found in self.manifests if found.kind == "receipt"})
 
@@ -316,20 +337,24 @@ def figures(world: World) -> Rows:
     return [(ref, "nano/held_out@1", figure["accuracy"], figure["sampled"]) for ref, figure in reports.items()]
 
 
-@answer(28, "ref", "accepted", "tokens_out")
+@answer(28, "ref", "accepted", "tokens_written", "cost_per_row", "currency")
 def cost(world: World) -> Rows:
     found: Rows = []
     for made in world.manifests:
-        if made.op == "select.rejection" and not made.partial:
-            rows = world.table(made.inputs[0].ref, "rows")
-            found.append((made.ref, world.scan(made.ref).height, int(rows["tokens_out"].sum())))
+        answers = world.answers_above(made.ref)
+        if made.kind == "selection" and not made.partial and answers.height:
+            kept, (read, written) = world.scan(made.ref).height, answers.select("tokens_in", "tokens_out").sum().row(0)
+            priced = made.recipe == "pico"
+            each = round(round((0.15 * read + 0.60 * written) / 1e6, 9) / kept, 9) if priced else None
+            found.append((made.ref, kept, written, each, "USD" if priced else None))
     return found
 
 
 @answer(29, "run_id", "recipe", "status", "steps", "reused", "answers_requested")
 def runs(world: World) -> Rows:
     return [(start.run_id, start.recipe, end.status, len(end.steps), sum(step.reused for step in end.steps),
-             sum(step.usage.requested for step in end.steps)) for start, end, _ in world.warehouse.runs() if end]
+             sum(step.usage.requested for step in end.steps if not step.reused))
+            for start, end, _ in world.warehouse.runs() if end]
 
 
 @answer(30, "ref", "shard", "seconds")
@@ -339,3 +364,17 @@ def slow(world: World) -> Rows:
     shards = pl.concat(told)
     return shards.sort("seconds", "ref", "shard", descending=[True, False, False]).select(
         "ref", "shard", pl.col("seconds").round(3)).head(20).rows()
+
+
+@answer(31, "ref", "tokens_out", "currency")
+def spending(world: World) -> Rows:
+    told = {ref: world.answers(ref) for ref in world.above(KEPT) if ref != "pico/copies@1"}
+    return [(ref, int(rows["tokens_out"].sum()) if rows.height else 0, "USD" if rows.height else None)
+            for ref, rows in told.items()]
+
+
+@answer(32, "gate", "answers", "tokens_out")
+def wasted(world: World) -> Rows:
+    found = world.primary(KEPT).join(world.scan("pico/samples"), on="row_id")
+    return found.group_by("gate", "reason_code").agg(pl.len(), pl.col("tokens_out").sum().cast(pl.Int64)).drop(
+        "reason_code").rows()

@@ -83,6 +83,7 @@ def pico() -> dict[str, Any]:
     """recipes/pico.yaml, with near-twins among its answers and a judge whose version changes."""
     recipe: dict[str, Any] = read_yaml(RECIPES / "pico.yaml")[0]
     recipe["plugins"] = ["house_judge"]
+    recipe["models"]["rules"]["runtime"] = {"price": {"input": 0.15, "output": 0.60}}
     recipe["models"]["rules"]["replay"]["rules"].append({"weight": 6, "text": TWINS})
     recipe["steps"]["house"] = {"op": "judge.house", "from": "samples"}
     recipe["steps"]["reasoning"]["where"].insert(2, "house")

@@ -19,6 +19,7 @@ from bundles import chain, derived, draft, keyed, parts_of, scores, source
 from warehouse import NotInWarehouse, Warehouse, WarehouseError, faults, layout
 from warehouse.content import hash_rows
 from warehouse.errors import Conflict
+from warehouse.journal import Answer, JournalWriter
 from warehouse.parts import write_part
 from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, WorkPlan, now
 from warehouse.upkeep import fsck, gc
@@ -308,10 +309,13 @@ def test_markers_go_before_parts_wherever_it_dies(at: str, warehouse: Warehouse)
 
 def answers(warehouse: Warehouse, family: str, keys: list[bytes], writer: str = "1-a") -> Path:
     path = warehouse.root / layout.journal(family, writer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"key": key.hex(), "text": "é\u2028", "finish": "stop", "in": 1, "out": 2, "max": 9})
-             for key in keys]
-    path.write_text("\n".join(lines) + '\n{"key": "torn')
+    journal = JournalWriter(path.with_suffix(""))
+    for key in keys:
+        journal.append(Answer(key.hex(), "é\u2028", "stop", 1, 2, 9))
+    journal.close()
+    (written,) = path.with_suffix("").iterdir()
+    path.write_bytes(written.read_bytes() + b"torn")
+    shutil.rmtree(written.parent)
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from warehouse.records import CheckpointRecord, Manifest, RunEnd, RunRecord
+from warehouse.records import CheckpointRecord, Manifest, RunEnd, RunRecord, Usage
 
 _S, _I, _B, _F = pl.String(), pl.Int64(), pl.Boolean(), pl.Float64()
 
@@ -17,8 +17,8 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "ref": _S, "dataset": _S, "version": _I, "sequence": _I, "kind": _S, "op": _S, "op_version": _I, "recipe": _S,
         "step": _S, "run_id": _S, "step_fingerprint": _S, "family": _S, "content_hash": _S, "row_count": _I,
         "bytes": _I, "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "reasons": _S,
-        "tokens_in": _I, "tokens_out": _I, "model": _S, "by_checkpoint": _S, "checkpoint": _S, "partial": _B,
-        "parent_version": _I, "license": pl.List(_S), "created_at": _S},
+        "tokens_in": _I, "tokens_out": _I, "cost": _F, "currency": _S, "model": _S, "by_checkpoint": _S,
+        "checkpoint": _S, "partial": _B, "parent_version": _I, "license": pl.List(_S), "created_at": _S},
     "dataset_parts": {
         "ref": _S, "table_name": _S, "part_no": _I, "path": _S, "sha256": _S, "rows": _I, "bytes": _I,
         "min_row_id": _I, "max_row_id": _I, "part_id": _I},
@@ -37,7 +37,7 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
     "run_steps": {
         "run_id": _S, "number": _I, "step": _S, "op": _S, "status": _S, "ref": _S, "step_fingerprint": _S,
         "reused": _B, "rows_in": _I, "rows_kept": _I, "rows_rejected": _I, "rows_failed": _I, "tokens_in": _I,
-        "tokens_out": _I, "answers_requested": _I, "answers_reused": _I, "seconds": _F, "error": _S},
+        "tokens_out": _I, "answers_requested": _I, "answers_reused": _I, "cost": _F, "seconds": _F, "error": _S},
     "heartbeats": {"run_id": _S, "heartbeat": _S},
     "tags": {"ref": _S, "dataset": _S, "tag": _S},
     "deleted": {"kind": _S, "ref": _S, "deleted_at": _S, "reason": _S},
@@ -66,8 +66,8 @@ def _dataset(m: Manifest) -> tuple[Any, ...]:
     return (m.ref, m.dataset, m.version, m.sequence, m.kind, m.op, m.op_version, m.recipe, m.step, m.run_id,
             m.fingerprint, m.family, m.content_hash, m.row_count, m.bytes, m.counts.owed, m.counts.kept,
             m.counts.rejected, m.counts.failed, json.dumps(m.counts.reasons), m.usage.tokens_in, m.usage.tokens_out,
-            m.facts.get("model"), m.facts.get("by_checkpoint"), m.facts.get("checkpoint"), m.partial, m.parent_version,
-            m.license, m.created_at)
+            m.usage.cost, m.facts.get("currency"), m.facts.get("model"), m.facts.get("by_checkpoint"),
+            m.facts.get("checkpoint"), m.partial, m.parent_version, m.license, m.created_at)
 
 
 def _figures(m: Manifest, find: Callable[[str], Manifest]) -> list[tuple[Any, ...]]:
@@ -94,10 +94,11 @@ def start_rows(start: RunRecord) -> Rows:
 
 
 def end_rows(end: RunEnd) -> Rows:
-    """The end of a run and its steps."""
+    """The end of a run and its steps. A step that was there already cost this run nothing."""
+    spent = [Usage() if s.reused else s.usage for s in end.steps]
     steps = [(end.run_id, number, s.step, s.op, s.status, s.ref, s.fingerprint, s.reused, s.counts.owed, s.counts.kept,
-              s.counts.rejected, s.counts.failed, s.usage.tokens_in, s.usage.tokens_out, s.usage.requested,
-              s.usage.reused, s.seconds, s.error) for number, s in enumerate(end.steps)]
+              s.counts.rejected, s.counts.failed, u.tokens_in, u.tokens_out, u.requested, u.reused, u.cost, s.seconds,
+              s.error) for number, (s, u) in enumerate(zip(end.steps, spent, strict=True))]
     return {"runs_ended": [(end.run_id, end.status, end.ended_at, end.error)], "run_steps": steps}
 
 

@@ -16,7 +16,7 @@ from warehouse.records import Record
 
 KEY = f"{layout.CATALOG}/state.json"
 LOCK = f"{layout.CATALOG}/lock"
-TABLES = 13
+TABLES = 14
 """Raised when a table of the catalog or a view over it changes: an older catalog is then made again."""
 
 

@@ -55,7 +55,8 @@ CREATE OR REPLACE VIEW selections AS
     JOIN stored.holders p ON p.part_id = s.part_id AND p.table_name = 'selection';
 -- How each shard of a version came about.
 CREATE OR REPLACE VIEW shards AS
-  SELECT p.ref, p.step, s.* EXCLUDE (part_id) REPLACE (try_cast(s.finished_at AS TIMESTAMPTZ) AS finished_at)
+  SELECT p.ref, p.step, s.* EXCLUDE (part_id)
+         REPLACE (try_cast(s.finished_at AS TIMESTAMPTZ) AS finished_at, coalesce(s.cost, 0) AS cost)
     FROM stored.shards s JOIN stored.holders p ON p.part_id = s.part_id AND p.table_name = 'shards';
 -- `passed` and `gate` are the verdict of the newest gate on a checkpoint and its reason.
 CREATE OR REPLACE VIEW checkpoints AS
@@ -79,7 +80,40 @@ CREATE OR REPLACE VIEW runs AS
          h.heartbeat, s.* EXCLUDE (run_id, recipe, started_at), e.error
     FROM stored.runs_started s LEFT JOIN stored.runs_ended e ON e.run_id = s.run_id
     LEFT JOIN stored.heartbeats h ON h.run_id = s.run_id;
-CREATE OR REPLACE VIEW run_steps AS SELECT * FROM stored.run_steps;
+CREATE OR REPLACE VIEW run_steps AS
+  SELECT s.* EXCLUDE (seconds, error), d.currency, s.seconds, s.error
+    FROM stored.run_steps s LEFT JOIN stored.datasets d ON d.ref = s.ref;
+-- The shards of each version, with a number that a shard has in every version that carries it on.
+CREATE OR REPLACE VIEW stored.spent AS
+  SELECT DISTINCT p.ref, hash(d.op, s.shard, s.run_id, s.worker, s.finished_at) AS unit, s.seconds, s.tokens_in,
+         s.tokens_out, s.answers_requested, s.answers_reused, s.cost, s.currency
+    FROM stored.shards s JOIN stored.dataset_parts p ON p.part_id = s.part_id AND p.table_name = 'shards'
+    JOIN stored.datasets d ON d.ref = p.ref;
+-- What each version took: of its own, over all its increments, and in all (`total_`) with every version above it, each shard
+-- once, deleted ones too. A cost is NULL where no price was named, and where currencies differ (`USD+EUR`).
+CREATE OR REPLACE VIEW costs AS
+  WITH RECURSIVE above(ref, up) AS (
+    SELECT ref, ref FROM stored.datasets
+    UNION
+    SELECT above.ref, i.input_ref FROM above JOIN stored.dataset_inputs i ON i.ref = above.up),
+  own AS (SELECT ref, round(fsum(seconds), 3) AS seconds, sum(tokens_in)::BIGINT AS tokens_in,
+                 sum(tokens_out)::BIGINT AS tokens_out, sum(answers_requested)::BIGINT AS answers_requested,
+                 sum(answers_reused)::BIGINT AS answers_reused, round(fsum(cost), 9) AS cost,
+                 list_sort(list(DISTINCT currency) FILTER (currency IS NOT NULL)) AS currencies
+            FROM stored.spent GROUP BY ref),
+  whole AS (SELECT ref, round(fsum(seconds), 3) AS seconds, sum(tokens_in)::BIGINT AS tokens_in,
+                   sum(tokens_out)::BIGINT AS tokens_out, round(fsum(cost), 9) AS cost,
+                   list_sort(list(DISTINCT currency) FILTER (currency IS NOT NULL)) AS currencies
+              FROM (SELECT DISTINCT a.ref, s.* EXCLUDE (ref) FROM above a JOIN stored.spent s ON s.ref = a.up) GROUP BY ref)
+  SELECT d.ref, d.dataset, d.version, d.kind, d.step, d.partial, d.row_count AS rows, o.seconds, o.tokens_in, o.tokens_out,
+         o.answers_requested, o.answers_reused, CASE WHEN len(o.currencies) = 1 THEN o.cost END AS cost,
+         array_to_string(o.currencies, '+') AS currency, w.seconds AS total_seconds, w.tokens_in AS total_tokens_in,
+         w.tokens_out AS total_tokens_out, CASE WHEN len(w.currencies) = 1 THEN w.cost END AS total_cost,
+         array_to_string(w.currencies, '+') AS total_currency,
+         round(total_cost / nullif(d.row_count, 0), 9) AS cost_per_row,
+         round(w.tokens_out / nullif(d.row_count, 0), 1) AS tokens_per_row
+    FROM stored.datasets d LEFT JOIN own o ON o.ref = d.ref LEFT JOIN whole w ON w.ref = d.ref
+   WHERE d.ref NOT IN (SELECT ref FROM stored.deleted WHERE kind = 'dataset');
 -- What each dataset version and checkpoint was made from. `role` is an input's role in its step (from, where, against),
 -- `model` (the checkpoint that was asked), `trained on` or `base`. A train step's version stands for its checkpoint.
 CREATE OR REPLACE VIEW version_lineage AS

@@ -185,14 +185,15 @@ def _outcome(step: _Step) -> Json:
                   "codeSha256": made.code_sha256 or None if made else None, "committed": step.committed}
     told = {**(made.facts if made else {}), **report.facts}
     said.update({name: told[name] for name in ("passed", "reason", "metrics") if told.get(name) is not None})
-    counts, usage = report.counts, report.usage
+    counts, usage, currency = report.counts, report.usage, told.get("currency")
     found: Json = {
         "datasetFactory_step": said,
         "datasetFactory_counts": {"owed": counts.owed, "kept": counts.kept, "rejected": counts.rejected,
                                   "failed": counts.failed, "reasons": dict(counts.reasons)},
         "datasetFactory_usage": {"tokensIn": usage.tokens_in, "tokensOut": usage.tokens_out,
                                  "answersRequested": usage.requested, "answersReused": usage.reused,
-                                 "seconds": usage.seconds}}
+                                 "seconds": usage.seconds, "cost": usage.cost if currency else None,
+                                 "currency": currency}}
     if report.error is not None:
         found["errorMessage"] = _error(report.error)
     return facets(**found)

@@ -123,7 +123,7 @@ class Survey:
         for key in self.store.keys("work"):
             found = _WORK.fullmatch(key)
             if found is None:
-                if key.endswith(".jsonl"):
+                if key.endswith(".journal"):
                     self.journals.append(key)
                 elif key.endswith("/lock"):
                     self.locks.add(key.split("/")[1])

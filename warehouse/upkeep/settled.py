@@ -7,7 +7,6 @@ journal for as long as the warehouse lasts, unless every version of its family w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import polars as pl
 from warehouse import layout
 from warehouse.dataset import unpack_schema
 from warehouse.errors import NotInWarehouse
+from warehouse.journal import endings
 from warehouse.parts import read_part
 from warehouse.records import Manifest
 
@@ -85,12 +85,8 @@ def _chunks(store: Store, key: str) -> Iterator[pl.DataFrame]:
         stored = store.get(key)
     except NotInWarehouse:
         return
-    for line in stored.split(b"\n"):
-        try:
-            item = json.loads(line)
-            lines.append((bytes.fromhex(item["key"]), item["finish"], item["out"]))
-        except (ValueError, KeyError, TypeError):
-            continue
+    for ending in endings(stored):
+        lines.append(ending)
         if len(lines) >= _LINES:
             yield pl.DataFrame(lines, schema=_ANSWER, orient="row")
             lines = []

@@ -3,7 +3,7 @@
 Requests of many shards flow into one backend, which takes them as it has room; completions come back in any order, go
 into the journal, and finish their shard when it has them all. So no shard border is a barrier, and a kill loses only
 what was in flight. Answers found by answer key, in journals or in committed parts of the family, are never asked for
-again.
+again. What is held in memory is what is in flight and the shards it belongs to, however many samples a step has.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from typing import Any
 import polars as pl
 
 from factory.engine.errors import ConservationError
-from factory.engine.identity import AnswerKeys, seed_of
+from factory.engine.identity import AnswerKeys
 from factory.engine.kinds.answers import KnownAnswers
+from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns
 from factory.engine.kinds.checks import check_slots
-from factory.engine.kinds.rows import finish_rows, shard_input, standing_slots
+from factory.engine.kinds.ledger import Ledger
+from factory.engine.kinds.rows import finish_rows, shard_input
 from factory.engine.op import Ask
 from factory.engine.reading import read_rows
 from factory.engine.task import Clock, Event, StepCall, finished_shard
-from factory.models.base import Completion, Request, Sampling
-from factory.models.journal import Answer, JournalWriter
+from factory.models.base import Completion, Request
+from factory.models.devices import own_devices
 from factory.models.open import open_backend
-from factory.models.spec import ResolvedModel
 from warehouse import layout
+from warehouse.journal import Answer, JournalWriter
 from warehouse.parts import read_part
-from warehouse.records import ShardRecord, Usage
+from warehouse.records import ShardRecord
 
 
-@dataclass
+@dataclass(eq=False)
 class _OpenShard:
-    """A shard on its way: its rows, what it asked, what came back."""
+    """A shard on its way: its rows, what it asked, what came back; `left` answers are still to come, `unaccounted` ones
+    were paid for by a run that committed nothing."""
 
     number: int
     batch: pl.DataFrame
     asks: list[Ask]
     keys: list[str]
     clock: Clock
-    answers: dict[str, Completion] = field(default_factory=dict)
-    reused: int = 0
-    requested: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return len(self.answers) == len(set(self.keys))
+    answers: dict[str, Completion]
+    unaccounted: set[str]
+    left: int = 0
+    asked: list[str] = field(default_factory=list)
 
 
 class Pump:
@@ -58,18 +58,21 @@ class Pump:
         assert call.model is not None
         self.call, self.shards, self.emit, self.stopping = call, shards, emit, stopping
         self.op = call.spec.func()
+        self.runtime = call.runtime.backend.over(call.model.spec.runtime)
         available = call.input().all_columns
         self.told = [name for name in rule_columns(call.model) if name in available]
         self.context = call.context()
         self.keys = AnswerKeys(call.model.identity, call.seed)
-        self.standing = standing_slots(call)
+        self.standing = read_part(call.warehouse.store, call.standing) if call.standing is not None else None
         self.occurrence = _occurrences(call)
         folder = call.warehouse.store.path(layout.journal(call.family))
         self.known = KnownAnswers(call, folder)
         self.journal = JournalWriter(folder)
+        self.ledger = Ledger(emit, self.runtime.price)
         self.records: list[ShardRecord] = []
         self.waiting: dict[str, list[_OpenShard]] = {}
         self.limits: dict[str, int] = {}
+        self.in_flight = 0
         self.faults: list[Exception] = []
 
     def run(self) -> list[ShardRecord]:
@@ -83,7 +86,9 @@ class Pump:
             if first is not None:
                 self._ask(chain([first], feed))
         finally:
+            self.ledger.tell()
             self.journal.close()
+            self.known.close()
         if self.faults:
             raise self.faults[0]
         return self.records
@@ -91,18 +96,17 @@ class Pump:
     def _ask(self, requests: Iterator[Request]) -> None:
         call = self.call
         assert call.model is not None
-        backend = open_backend(call.model, call.runtime.backend)
-        try:
-            for completion in backend.generate(requests):
-                if self.stopping():
-                    backend.stop()
-                if completion is None:
-                    continue
-                if completion.error is None and completion.rejected is None:
-                    self.journal.append(completion, self.limits[completion.key])
-                self._arrived(completion)
-        finally:
-            backend.close()
+        with own_devices(call.facts.get("engine"), self.runtime.tensor_parallel):
+            backend = open_backend(call.model, self.runtime, tell=lambda text: self.emit({"note": text}))
+            try:
+                for completion in backend.generate(requests):
+                    if self.stopping():
+                        backend.stop()
+                    if completion is not None:
+                        self._arrived(completion)
+                    self.ledger.now_and_then(self.in_flight)
+            finally:
+                backend.close()
 
     def _requests(self) -> Iterator[Request]:
         """Open shards one after the other as the backend asks for more; yields what nobody has answered."""
@@ -120,12 +124,13 @@ class Pump:
                 self.faults.append(error)
                 continue
             requests = self._missing(opened)
-            if opened.complete:
+            if not opened.left:
                 self._finish(opened)
                 continue
             for request in requests:
                 if self.stopping():
                     return
+                self.in_flight += 1
                 yield request
 
     def _open(self, shard: dict[str, Any]) -> _OpenShard:
@@ -135,11 +140,13 @@ class Pump:
         asks = self.op.requests(batch, call.op_params, self.context)
         check_slots(call, batch.height, pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
                     pl.Series([ask.slot for ask in asks], dtype=pl.Int32))
-        asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in self.standing]
-        row_keys = batch["row_key"].to_list()
-        keys = [self.keys.key(rendered(ask), row_keys[ask.row], self.occurrence.get(ids[ask.row], 0), ask.slot)
-                for ask in asks]
-        return _OpenShard(shard["number"], batch, asks, keys, clock)
+        if self.standing is not None:
+            here = self.standing.filter(pl.col("row_id").is_in(batch["row_id"].implode()))
+            standing = set(here.select("row_id", "slot").iter_rows())
+            asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in standing]
+        occurrences = [self.occurrence.get(row_id, 0) for row_id in ids] if self.occurrence else [0] * len(ids)
+        keys = answer_keys(self.keys, asks, batch["row_key"].to_list(), occurrences)
+        return _OpenShard(shard["number"], batch, asks, keys, clock, *self.known.find(keys, asks))
 
     def _columns(self) -> list[str]:
         named = getattr(self.op, "columns", None)
@@ -147,37 +154,38 @@ class Pump:
                else self.call.spec.columns(self.call.op_params))
         return list(dict.fromkeys([*own, *self.told]))
 
-    def _missing(self, opened: _OpenShard) -> list[Request]:
-        requests, prompt = [], getattr(self.call.op_params, "prompt", None)
-        for ask, key in zip(opened.asks, opened.keys, strict=True):
+    def _missing(self, opened: _OpenShard) -> Iterator[Request]:
+        """Requests for what is not known, made as they are pulled; who waits for what is settled at once."""
+        fresh: list[tuple[str, Ask]] = []
+        for key, ask in zip(opened.keys, opened.asks, strict=True):
             if key in opened.answers:
                 continue
-            found = self.known.find(key, ask.max_tokens, ask.prefill)
-            if found is not None:
-                opened.answers[key] = found
-                opened.reused += 1
-                continue
             waiting = self.waiting.setdefault(key, [])
-            waiting.append(opened)
-            if len(waiting) > 1:
+            if opened in waiting:
                 continue
-            opened.requested += 1
-            self.limits[key] = ask.max_tokens
-            row = replay_row(self.call.model, opened.batch, ask, self.told, prompt)
-            requests.append(make_request(key, ask, row))
-        return requests
+            waiting.append(opened)
+            opened.left += 1
+            if len(waiting) == 1:
+                self.limits[key] = ask.max_tokens
+                opened.asked.append(key)
+                fresh.append((key, ask))
+        rows = ReplayRows(self.call.model, opened.batch, getattr(self.call.op_params, "prompt", None))
+        return (make_request(key, ask, rows.row(ask)) for key, ask in fresh)
 
     def _arrived(self, completion: Completion) -> None:
         limit = self.limits.pop(completion.key)
-        self.known.add(completion.key, Answer(completion, limit))
-        for opened in self.waiting.pop(completion.key, []):
+        self.in_flight -= 1
+        if completion.error is None and completion.rejected is None:
+            self.journal.append(Answer(completion.key, completion.text, completion.finish_reason, completion.tokens_in,
+                                       completion.tokens_out, limit))
+        self.ledger.add(completion)
+        for opened in self.waiting.pop(completion.key):
             opened.answers[completion.key] = completion
-            if opened.complete:
+            opened.left -= 1
+            if not opened.left:
                 self._finish(opened)
-        self.emit({"tokens_in": completion.tokens_in, "tokens_out": completion.tokens_out, "answers": 1})
 
     def _finish(self, opened: _OpenShard) -> None:
-        self.journal.sync()
         try:
             self._write(opened)
         except Exception as error:
@@ -201,59 +209,27 @@ class Pump:
                    "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}
         made = made.with_columns(**columns)
         if bad:
-            refused = [(opened.asks[i].row, opened.asks[i].slot, answers[i].rejected, answers[i].error) for i in bad]
+            refused = [(opened.asks[i].row, opened.asks[i].slot, answers[i].rejected, answers[i].error,
+                        answers[i].attempts) for i in bad]
             frame = pl.DataFrame(refused, orient="row", schema={
-                "_parent": pl.UInt32, "_slot": pl.Int32, "_rejected": pl.String, "_failed": pl.String})
+                "_parent": pl.UInt32, "_slot": pl.Int32, "_rejected": pl.String, "_failed": pl.String,
+                "_attempts": pl.Int32})
             made = pl.concat([made, frame], how="diagonal_relaxed")
-        usage = Usage(tokens_in=sum(a.tokens_in for a in answers), tokens_out=sum(a.tokens_out for a in answers),
-                      requested=opened.requested, reused=opened.reused, seconds=opened.clock.seconds())
+        asked = [opened.answers[key] for key in opened.asked]
+        taken_up = [opened.answers[key] for key in opened.unaccounted]
+        usage = self.ledger.usage(asked, taken_up, reused=len(answers) - len(asked), seconds=opened.clock.seconds())
         record = finish_rows(call, opened.number, opened.batch, made, opened.clock, usage=usage, role="prompt",
-                             counters=self.context.counters)
+                             counters=self.context.counters, facts=self.ledger.facts)
         self.records.append(record)
+        self.ledger.tell(self.in_flight)
         self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.clock.seconds(),
-                   "reused": opened.reused})
-
-
-def rule_columns(model: ResolvedModel | None) -> list[str]:
-    """The row columns that a rule-made model's templates name; no other model sees rows."""
-    if model is None or model.spec.replay is None:
-        return []
-    from jinja2 import Environment, meta
-
-    environment = Environment()
-    named = (meta.find_undeclared_variables(environment.parse(rule.text)) for rule in model.spec.replay.rules)
-    return sorted(set().union(*named) - {"rng"})
-
-
-def replay_row(model: ResolvedModel | None, batch: pl.DataFrame, ask: Ask, columns: list[str],
-               prompt: str | None) -> dict[str, Any]:
-    """What the replay backend is told of a row beside the request: recorded answers are found by prompt and sample."""
-    if model is None or model.spec.replay is None:
-        return {}
-    row = {name: batch[name][ask.row] for name in columns}
-    if prompt is not None and prompt in batch.columns:
-        row["prompt"] = batch[prompt][ask.row]
-    return {**row, "sample_index": ask.slot}
+                   "reused": len(answers) - len(asked)})
 
 
 def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event], None],
              stopping: Callable[[], bool]) -> list[ShardRecord]:
     """The task function of a model-asking step."""
     return Pump(call, shards, emit, stopping).run()
-
-
-def make_request(key: str, ask: Ask, row: dict[str, Any]) -> Request:
-    """A question as a backend gets it; its seed derives from the answer key."""
-    return Request(key=key, seed=seed_of(key), messages=ask.messages, prompt=ask.prompt, prefill=ask.prefill, row=row,
-                   spans=ask.spans,
-                   sampling=Sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop))
-
-
-def rendered(ask: Ask) -> dict[str, Any]:
-    """What of a request enters its answer key: all but max_tokens and the slot."""
-    return {"messages": [dict(m) for m in ask.messages] if ask.messages is not None else None, "prompt": ask.prompt,
-            "prefill": ask.prefill, "temperature": ask.temperature, "top_p": ask.top_p, "top_k": ask.top_k,
-            "stop": list(ask.stop)}
 
 
 def _occurrences(call: StepCall) -> dict[int, int]:

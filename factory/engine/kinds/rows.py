@@ -51,7 +51,8 @@ _cache: dict[tuple[str, str], dict[str, InputShard]] = {}
 
 
 def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.DataFrame, clock: Clock, *,
-                usage: Usage | None = None, role: str = "from", counters: dict[str, int] | None = None) -> ShardRecord:
+                usage: Usage | None = None, role: str = "from", counters: dict[str, int] | None = None,
+                facts: dict[str, Any] | None = None) -> ShardRecord:
     """Give created rows their ids, keys and edges, and finish the shard.
 
     Args:
@@ -76,7 +77,7 @@ def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.Dat
     counts = Counts(owed=made.height, kept=kept.height, rejected=rejections.height, failed=failures.height,
                     reasons=reasons_of(rejections, failures))
     tables = {"rows": rows, "row_lineage": lineage, "rejections": rejections, "failures": failures}
-    return finish_shard(call, number, tables, counts, hash_rows(keys), counters=counters,
+    return finish_shard(call, number, tables, counts, hash_rows(keys), counters=counters, facts=facts,
                         usage=usage or Usage(seconds=clock.seconds()))
 
 

@@ -43,7 +43,8 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     for rule in call.rules:
         scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
         judged = rows.filter(pl.col("_input").is_in(call.facts["rule_covers"][rule.step]))
-        refused = _by_dedup(call, rule, scored, passed) if scored.kind == "tables" else _by_scores(rule, scored, judged)
+        refused = (_by_dedup(call, rule, scored, passed) if scored.kind == "tables"
+                   else refused_by(rule, scored.table("scores").collect(), judged))
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
     choice: Selection = call.spec.func(passed, call.op_params, context)
@@ -77,9 +78,9 @@ def _with_parent(source: Dataset, columns: list[str]) -> pl.DataFrame:
     return rows.join(edges, on="row_id", how="left", maintain_order="left")
 
 
-def _by_scores(rule: Rule, scored: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows that fail a rule on a score table. Rows without a score (their scoring failed) are undecided."""
-    scores = scored.table("scores").collect()
+def refused_by(rule: Rule, scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that fail a rule on a score table: `row_id`, `reason_code`, `reason`, `score`, `threshold`. Rows without a
+    score (their scoring failed) are undecided."""
     # NaN would be greater than any threshold; it says as little as null
     scores = scores.with_columns(pl.selectors.float().fill_nan(None))
     joined = rows.select("row_id").join(scores, on="row_id", how="left", maintain_order="left")
