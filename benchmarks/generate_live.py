@@ -128,8 +128,9 @@ def part_vllm(folder: Path, asked: argparse.Namespace, console: Console) -> dict
     from factory.models.hosting import environment
     from factory.models.vllm import arguments
 
-    settings = {"context": CONTEXT, "batch": asked.slots, "dtype": "float32", "options": {"enforce_eager": True}}
-    runtime = ModelRuntime(**settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"context": CONTEXT, "batch": asked.slots, "dtype": "float32",
+                                "options": {"enforce_eager": True}}
+    runtime = ModelRuntime(**settings)
     model = resolve(MODEL, Path("/"))
     surroundings = {**environment(runtime), **_files(folder, "vllm")}
 

@@ -240,8 +240,9 @@ def _whole(asked: Asked, words: list[str], reason: str, rule: Rule | None) -> di
                             **({"reasoning_content": " ".join(words[:half])} if half else {})}}
     choice = {"index": 0, **said, "finish_reason": rule.reason if rule and do == "finish" else reason}
     choices = {"empty_choices": [], "duplicate_choices": [choice, choice]}.get(do or "", [choice])
-    body = {"id": f"scripted-{asked.hash}", "object": "chat.completion" if asked.chat else "text_completion",
-            "created": 0, "model": asked.model, "choices": choices}
+    body: dict[str, Any] = {
+        "id": f"scripted-{asked.hash}", "object": "chat.completion" if asked.chat else "text_completion",
+        "created": 0, "model": asked.model, "choices": choices}
     if do != "no_usage":
         body["usage"] = {"prompt_tokens": asked.tokens_in, "completion_tokens": len(words),
                          "total_tokens": asked.tokens_in + len(words),
@@ -262,7 +263,7 @@ def _pieces(asked: Asked, body: dict[str, Any]) -> list[dict[str, Any]]:
                 said = (" " if start else "") + " ".join(words[start:start + WORDS_PER_CHUNK])
                 piece = {"delta": {name: said}} if asked.chat else {name: said}
                 pieces.append({**head, "choices": [{"index": 0, **piece, "finish_reason": None}]})
-        last = {"delta": {}} if asked.chat else {"text": ""}
+        last: dict[str, Any] = {"delta": {}} if asked.chat else {"text": ""}
         pieces.append({**head, "choices": [{"index": 0, **last, "finish_reason": choice["finish_reason"]}]})
     if asked.usage and "usage" in body:
         pieces.append({**head, "choices": [], "usage": body["usage"]})

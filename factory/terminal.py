@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from factory.engine.errors import UsageError
 from factory.engine.told import fold, parts_of, span, took
-from factory.lines import complain, console, counted, entry, one_line, print_json, table
+from factory.lines import complain, console, counted, entry, print_json, table
 from factory.terminal_costs import cost_per_row, spent
 from factory.terminal_data import show_trace
+from factory.terminal_explain import show_explained
 from factory.terminal_loop import show_loop
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _example_row(source: Dataset) -> int | None:
 def show_plan(planned: Planned, explain: str | None, as_json: bool) -> None:
     """Steps with what would happen to each, or one step's reasons."""
     if explain is not None:
-        _show_explained(planned, explain, as_json)
+        show_explained(planned, explain, as_json)
         return
     if as_json:
         print_json({"recipe": planned.plan.recipe_name, "steps": [
@@ -222,34 +223,6 @@ def _will(planned: Planned, name: str) -> str:
     if len(missing) > 2:
         return f"run: waits for {missing[0]} and {len(missing) - 1} more"
     return f"run: {status.reason}"
-
-
-def _show_explained(planned: Planned, name: str, as_json: bool) -> None:
-    from factory.engine.resolve import explain as differences
-    from factory.engine.resolve import previous_version
-
-    if name not in planned.plan.steps:
-        raise UsageError(f"--explain {name}: no such step; there are {', '.join(planned.plan.steps)}")
-    step, status = planned.plan.steps[name], planned.statuses[name]
-    previous = previous_version(step, planned.warehouse) if planned.warehouse else None
-    inputs = [planned.statuses[source].manifest for source in step.inputs]
-    changes = differences(step, previous, [found for found in inputs if found is not None]) if previous else []
-    waiting = [f"{source} will be made again"
-               for source, found in zip(step.inputs, inputs, strict=True) if found is None]
-    if as_json:
-        print_json({"step": name, "state": status.state, "reason": status.reason, "inputs": waiting,
-                    "compared_to": previous.ref if previous else None, "changes": [list(change) for change in changes]})
-        return
-    against = f", compared to {previous.ref}" if previous is not None and changes else ""
-    entry(f"{name} ({step.spec.name}): {status.state}{against}", style="bold")
-    if status.manifest is not None:
-        entry(f"reuses {status.manifest.ref}: same fingerprint {step.fingerprint[:12]}, same inputs", indent=2)
-    elif previous is None:
-        entry(f"{step.dataset} has no version yet", indent=2)
-    for field, then, now in changes:
-        entry(f"{one_line(then, 300)} → {one_line(now, 300)}", lead=f"{field}: ", indent=2)
-    for line in waiting:
-        entry(line, indent=2)
 
 
 def _ref(planned: Planned, step: str) -> str | None:

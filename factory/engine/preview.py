@@ -62,7 +62,7 @@ def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool,
             asking = [other.name for other in (after or plan).steps.values() if other.spec.asks_model]
             raise UsageError(f"step {name!r} asks no model; preview shows {', '.join(asking) or 'none of this recipe'}")
         steps = {other: _with_checkpoint(plan.steps[other], plan, warehouse, finder)
-                 for other in [*_above(plan, step), name]}
+                 for other in [*_above(plan, name), name]}
         step = steps.pop(name)
         made = Warehouse(Path(scratch) / "warehouse", create=True)
         report = Driver(Plan(loaded, steps, plan.limit), made, InlineExecutor()).run()
@@ -94,17 +94,16 @@ def _with_checkpoint(step: Step, plan: Plan, warehouse: Warehouse | None, finder
     return replace(step, model=model, model_step=None, inputs=step.inputs[:-1])
 
 
-def _above(plan: Plan, step: Step) -> list[str]:
-    """The steps that make this step's rows, in plan order."""
+def _above(plan: Plan, name: str) -> list[str]:
+    """The steps that make this step's rows, in plan order; train steps make none."""
     needed: set[str] = set()
-    waiting = list(step.inputs)
+    waiting = [name]
     while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            other = plan.steps[name]
-            waiting += other.inputs[:-1] if other.model_step is not None else other.inputs
-    return [name for name in plan.steps if name in needed]
+        step = plan.steps[waiting.pop()]
+        made_of = step.inputs[:-1] if step.model_step is not None else step.inputs
+        waiting += [other for other in made_of if other not in needed]
+        needed.update(made_of)
+    return [other for other in plan.steps if other in needed]
 
 
 class _Preview:

@@ -26,6 +26,7 @@ _TAIL_BYTES = 16_384
 _TAIL_LINES = 20
 _TAIL_WIDTH = 400
 _GRACE_SECONDS = 6.0
+_TRACKER_SECONDS = 1.0
 
 
 class Hosted:
@@ -63,15 +64,21 @@ class Hosted:
 
     def close(self, last_words: Any = None) -> None:
         """End the process and everything it started. Waits a few seconds for an orderly end. May be called again."""
+        if self.pipe.closed:
+            return
         with contextlib.suppress(OSError, ValueError):
             if last_words is not None:
                 self.pipe.send(last_words)
             else:
                 self.process.terminate()
-        until = time.monotonic() + _GRACE_SECONDS
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=max(0.0, until - time.monotonic()))
+            self.process.wait(timeout=_GRACE_SECONDS)
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            # The last of them, Python's resource tracker, removes the shared memory that the others left.
+            until = time.monotonic() + _TRACKER_SECONDS
+            while not self.alive and time.monotonic() < until:
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.05)
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.pipe.close()

@@ -130,10 +130,12 @@ class Renderer:
         """The rendered text and what of the prefill goes behind it: blanks at most, where the template's own opening
         ends with it."""
         bare = prefill.rstrip()
-        if bare and text.rstrip().endswith(bare):
-            # Only the template's opening counts: a message may end with the same words.
+        if bare and text.rstrip().endswith(bare) and not self._verbatim.spells(bare):
+            # Only the template's opening counts, as a message may end with the same words; and only from a border on,
+            # as a `t` is not what `assistant` ends with.
             closed = self._render(messages, opened=False)
-            if bare in text.removeprefix(closed):
+            opening = text.removeprefix(closed).rstrip()
+            if opening.endswith(bare) and self._verbatim.is_border(opening.removesuffix(bare)):
                 return text.rstrip(), prefill[len(bare):]
         return text, prefill
 

@@ -56,6 +56,14 @@ class Verbatim:
             at += len(text)
         return meant == spelled
 
+    def spells(self, text: str) -> bool:
+        """Whether a control token is spelled in the text."""
+        return self._spelled.search(text) is not None
+
+    def is_border(self, text: str) -> bool:
+        """Whether something new begins behind this text: a line, or what follows a control token."""
+        return not text or text.endswith("\n") or any(text.endswith(token) for token in self._control.values())
+
     def hold(self, texts: Sequence[str], template: str) -> tuple[list[str], dict[str, str]]:
         """The texts with private-use characters for what must stay text, and what each character stands for; nothing
         is replaced where there is nothing to protect. Characters of the texts or the template are not used.

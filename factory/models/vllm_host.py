@@ -32,12 +32,14 @@ from factory.engine.orphans import die_with_parent
 
 _LIFE_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 2.0
-_parent = 0
+_ABOVE = "FACTORY_ENGINE_PARENT"
 
 
-def _before_fork() -> None:
-    global _parent
-    _parent = os.getpid()
+def _bind_to_parent() -> None:
+    """End with the process that started this one; what this one starts shall end with it."""
+    if _ABOVE in os.environ:
+        die_with_parent(int(os.environ[_ABOVE]))
+    os.environ[_ABOVE] = str(os.getpid())
 
 
 class Engine:
@@ -198,7 +200,9 @@ def run_server(arguments: list[str], pipe: Connection) -> None:
 
 def main() -> None:
     """See the module's head."""
-    os.register_at_fork(before=_before_fork, after_in_child=lambda: die_with_parent(_parent))
+    os.environ.pop(_ABOVE, None)  # the socket tells when whoever started this process is gone
+    _bind_to_parent()
+    os.register_at_fork(after_in_child=_bind_to_parent)
     role, descriptor, *arguments = sys.argv[1:]
     pipe = Connection(int(descriptor))
     os.set_inheritable(int(descriptor), False)
@@ -211,7 +215,5 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":
-    _above = multiprocessing.parent_process()
-    if _above is not None and _above.pid is not None:
-        die_with_parent(_above.pid)
-    os.register_at_fork(before=_before_fork, after_in_child=lambda: die_with_parent(_parent))
+    _bind_to_parent()
+    os.register_at_fork(after_in_child=_bind_to_parent)

@@ -248,8 +248,8 @@ def test_keys_stay_in_the_environment(tmp_path: Path) -> None:
     world = EndpointWorld(tmp_path / "world", PROMPTS[:2])
     with scripted(tmp_path, "--key", "SERVER_KEY", SERVER_KEY=secret) as server:
         outputs = []
-        for key, status in ((other, "failed"), (secret, "succeeded")):
-            driver = world.start(server.url, key="THEIR_KEY", environment={"THEIR_KEY": key})
+        for key, status, executor in ((other, "failed", "inline"), (secret, "succeeded", "local")):
+            driver = world.start(server.url, executor=executor, key="THEIR_KEY", environment={"THEIR_KEY": key})
             out, err = driver.communicate(timeout=60)
             assert f'"status": "{status}"' in out, err
             outputs.append(out + err)

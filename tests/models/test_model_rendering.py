@@ -122,6 +122,19 @@ def test_prompts_that_spell_no_control_token_are_as_the_tokenizer_has_them(token
         rendered["input_ids"], tokenizer("<|user|>hello<|end|>")["input_ids"], rendered["input_ids"]]
 
 
+@pytest.mark.parametrize(("opening", "prefill", "text"), [
+    ("<|assistant|><think>\n", "<think>\n", "<think>\n"), ("<|assistant|><think>", "<think>\n", "<think>\n"),
+    ("<|assistant|>so\n<think>\n", "<think>", "so\n<think>"), ("<|assistant|>at\n", "t", "at\nt"),
+    ("<|assistant|>", ">", ">"), ("<|assistant|>", "a<think>", "a<think>")])
+def test_a_prefill_that_the_template_has_written_is_not_put_twice(tokenizer: Any, opening: str, prefill: str,
+                                                                  text: str) -> None:
+    template = ("{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}"
+                "{% if add_generation_prompt %}" + opening + "{% endif %}")
+    (ids,) = Renderer(tokenizer, "tiny", template).encode([chat("<think>", prefill=prefill)])
+    assert isinstance(ids, list)
+    assert tokenizer.decode(ids) == f"<|user|><think><|end|><|assistant|>{text}"
+
+
 def test_a_reader_can_tell_control_tokens_from_their_spelling(tokenizer: Any) -> None:
     renderer = Renderer(tokenizer, "tiny")
     (ids,) = renderer.encode([chat("é <|end|>", prefill="<think>")])

@@ -4,11 +4,16 @@ Requests of many shards flow into one backend, which takes them as it has room; 
 into the journal, and finish their shard when it has them all. So no shard border is a barrier, and a kill loses only
 what was in flight. Answers found by answer key, in journals or in committed parts of the family, are never asked for
 again. What is held in memory is what is in flight and the shards it belongs to, however many samples a step has.
+
+Finished shards are written by a thread of their own, so that answers which arrive meanwhile are journalled, and the
+backend is fed, at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -22,7 +27,7 @@ from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, r
 from factory.engine.kinds.checks import check_slots
 from factory.engine.kinds.ledger import Ledger
 from factory.engine.kinds.rows import finish_rows, shard_input
-from factory.engine.op import Ask
+from factory.engine.op import Ask, OpContext
 from factory.engine.reading import read_rows
 from factory.engine.task import Clock, Event, StepCall, finished_shard
 from factory.models.base import Completion, Request
@@ -32,6 +37,9 @@ from warehouse import layout
 from warehouse.journal import Answer, JournalWriter
 from warehouse.parts import read_part
 from warehouse.records import ShardRecord
+
+_MOST_WAITING = 2
+"""Finished shards that may wait for the writer: with one that is written and those that are open, what memory holds."""
 
 
 @dataclass(eq=False)
@@ -44,6 +52,7 @@ class _OpenShard:
     asks: list[Ask]
     keys: list[str]
     clock: Clock
+    context: OpContext
     answers: dict[str, Completion]
     unaccounted: set[str]
     left: int = 0
@@ -61,7 +70,6 @@ class Pump:
         self.runtime = call.runtime.backend.over(call.model.spec.runtime)
         available = call.input().all_columns
         self.told = [name for name in rule_columns(call.model) if name in available]
-        self.context = call.context()
         self.keys = AnswerKeys(call.model.identity, call.seed)
         self.standing = read_part(call.warehouse.store, call.standing) if call.standing is not None else None
         self.occurrence = _occurrences(call)
@@ -74,6 +82,8 @@ class Pump:
         self.limits: dict[str, int] = {}
         self.in_flight = 0
         self.faults: list[Exception] = []
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="shards")
+        self.writing: deque[tuple[_OpenShard, Future[ShardRecord]]] = deque()
 
     def run(self) -> list[ShardRecord]:
         """Finish every shard, or as many as can be before a stop was asked for.
@@ -86,6 +96,8 @@ class Pump:
             if first is not None:
                 self._ask(chain([first], feed))
         finally:
+            self._written(0)
+            self.writer.shutdown()
             self.ledger.tell()
             self.journal.close()
             self.known.close()
@@ -104,6 +116,7 @@ class Pump:
                         backend.stop()
                     if completion is not None:
                         self._arrived(completion)
+                    self._written(_MOST_WAITING)
                     self.ledger.now_and_then(self.in_flight)
             finally:
                 backend.close()
@@ -134,10 +147,10 @@ class Pump:
                 yield request
 
     def _open(self, shard: dict[str, Any]) -> _OpenShard:
-        call, clock = self.call, Clock()
+        call, clock, context = self.call, Clock(), self.call.context()
         batch = read_rows(call.input(), shard_input(call, shard), self._columns(), shard["start"], shard["stop"])
         ids = batch["row_id"].to_list()
-        asks = self.op.requests(batch, call.op_params, self.context)
+        asks = self.op.requests(batch, call.op_params, context)
         check_slots(call, batch.height, pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
                     pl.Series([ask.slot for ask in asks], dtype=pl.Int32))
         if self.standing is not None:
@@ -146,11 +159,11 @@ class Pump:
             asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in standing]
         occurrences = [self.occurrence.get(row_id, 0) for row_id in ids] if self.occurrence else [0] * len(ids)
         keys = answer_keys(self.keys, asks, batch["row_key"].to_list(), occurrences)
-        return _OpenShard(shard["number"], batch, asks, keys, clock, *self.known.find(keys, asks))
+        return _OpenShard(shard["number"], batch, asks, keys, clock, context, *self.known.find(keys, asks))
 
     def _columns(self) -> list[str]:
         named = getattr(self.op, "columns", None)
-        own = (named(self.call.op_params, self.context) if named is not None
+        own = (named(self.call.op_params, self.call.context()) if named is not None
                else self.call.spec.columns(self.call.op_params))
         return list(dict.fromkeys([*own, *self.told]))
 
@@ -186,12 +199,24 @@ class Pump:
                 self._finish(opened)
 
     def _finish(self, opened: _OpenShard) -> None:
-        try:
-            self._write(opened)
-        except Exception as error:
-            self.faults.append(error)
+        self.writing.append((opened, self.writer.submit(self._write, opened)))
+        self._written(_MOST_WAITING)
 
-    def _write(self, opened: _OpenShard) -> None:
+    def _written(self, most: int) -> None:
+        """Take note of shards that were written; wait while more than `most` of them are not."""
+        while self.writing and (len(self.writing) > most or self.writing[0][1].done()):
+            opened, writing = self.writing.popleft()
+            try:
+                record = writing.result()
+            except Exception as error:
+                self.faults.append(error)
+                continue
+            self.records.append(record)
+            self.ledger.tell(self.in_flight)
+            self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.clock.seconds(),
+                       "reused": len(opened.keys) - len(opened.asked)})
+
+    def _write(self, opened: _OpenShard) -> ShardRecord:
         call = self.call
         answers = [opened.answers[key] for key in opened.keys]
         good: list[int] = []
@@ -199,7 +224,7 @@ class Pump:
         for index, answer in enumerate(answers):
             (good if answer.error is None and answer.rejected is None else bad).append(index)
         asks = [opened.asks[index] for index in good]
-        made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, self.context)
+        made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, opened.context)
         if made.height != len(asks):
             raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} "
                                     "answers; it returns one for each, in order. Nothing was committed; "
@@ -218,12 +243,8 @@ class Pump:
         asked = [opened.answers[key] for key in opened.asked]
         taken_up = [opened.answers[key] for key in opened.unaccounted]
         usage = self.ledger.usage(asked, taken_up, reused=len(answers) - len(asked), seconds=opened.clock.seconds())
-        record = finish_rows(call, opened.number, opened.batch, made, opened.clock, usage=usage, role="prompt",
-                             counters=self.context.counters, facts=self.ledger.facts)
-        self.records.append(record)
-        self.ledger.tell(self.in_flight)
-        self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.clock.seconds(),
-                   "reused": len(answers) - len(asked)})
+        return finish_rows(call, opened.number, opened.batch, made, opened.clock, usage=usage, role="prompt",
+                           counters=opened.context.counters, facts=self.ledger.facts)
 
 
 def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event], None],

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from factory.engine.errors import ModelError
 from factory.models.openai.faults import delay
 
-START = 32
+START = 64
 _SHRINK = 0.7
 _RECENT = 128
 _KNOWN = 4
