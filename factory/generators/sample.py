@@ -40,7 +40,7 @@ _OUT = {"response": pl.String(), "finish_reason": pl.String(), "tokens_in": pl.I
 
 
 @op("generate.sample", version=1, kind=Kind.EXPAND, params=SampleParams, columns=_columns, out=_OUT,
-    identity=template_identity, extensible=("n", "max_tokens"), asks_model=True)
+    identity=template_identity, extensible=("n", "max_tokens"), provenance=("template",), asks_model=True)
 class Sample:
     """Sample n answers per row from a model.
 

@@ -13,13 +13,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from factory.engine.errors import MissingExtraError, ModelError
-from factory.models.base import Completion, Request
 from factory.models.quiet import quietly
 from factory.models.rendering import Renderer
 from factory.models.runtime import ModelRuntime
@@ -86,16 +85,6 @@ def ends(model: ResolvedModel) -> frozenset[int]:
     for one in (getattr(setting, "eos_token_id", None) for setting in settings):
         found.update([] if one is None else one if isinstance(one, list) else [one])
     return frozenset(found)
-
-
-def encode(renderer: Renderer, requests: Sequence[Request]) -> list[list[int] | Completion]:
-    """As `Renderer.encode`; a request whose text has no UTF-8 form is a failed row and takes no other with it."""
-    try:
-        return renderer.encode(requests)
-    except (UnicodeEncodeError, TypeError):
-        if len(requests) > 1:
-            return [one for request in requests for one in encode(renderer, [request])]
-        return [Completion(requests[0].key, error="not_unicode: the text has no UTF-8 form")]
 
 
 def cache() -> Path:

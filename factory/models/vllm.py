@@ -96,7 +96,7 @@ class VllmBackend:
     def _hand_over(self, group: list[Request], flying: dict[int, _Flight]) -> Iterator[Completion]:
         """Send a group to the engine; yields those that cannot be asked."""
         wanted = []
-        for request, ids in zip(group, local.encode(self._renderer, group), strict=True):
+        for request, ids in zip(group, self._renderer.encode(group), strict=True):
             if isinstance(ids, Completion):
                 yield ids
             elif len(ids) > self._context - 1:

@@ -19,7 +19,7 @@ def _columns(params: GrpoParams) -> list[str]:
 
 
 @op("train.grpo", version=1, kind=Kind.TRAIN, params=GrpoParams, columns=_columns, identity=template_identity,
-    code=("trainers.grpo", "trainers.rewards", *CODE))
+    provenance=("template",), code=("trainers.grpo", "trainers.rewards", *CODE))
 def train_grpo(job: Job, params: GrpoParams, ctx: OpContext) -> TrainResult:
     """Train a model by GRPO: it answers prompts in groups, verifiers and filters reward the answers.
 

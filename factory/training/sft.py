@@ -15,7 +15,7 @@ def _columns(params: SftParams) -> list[str]:
 
 
 @op("train.sft", version=1, kind=Kind.TRAIN, params=SftParams, columns=_columns, identity=template_identity,
-    code=("trainers.sft", *CODE))
+    provenance=("template",), code=("trainers.sft", *CODE))
 def train_sft(job: Job, params: SftParams, ctx: OpContext) -> TrainResult:
     """Train a model on prompts and responses; the loss is on the response, thinking included.
 

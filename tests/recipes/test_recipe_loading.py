@@ -21,17 +21,17 @@ from factory.engine.op import SCORE_SCHEMA, Kind, NoParams, OpContext, op
 PICO = Path(__file__).parents[2] / "recipes" / "pico.yaml"
 PICO_FINGERPRINTS = {
     "problems": "a90900a6027ad3f72d4bf05b98a9b64723b2a1531c60c17fbb7226fa035a5e37",
-    "samples": "ffe2bb35f625e2a4eb9585e6215bdc768a7e0c2a444f053b6010b6506f79045f",
-    "correct": "fea7438287ce28301325d337e64f4d54104707aee9a078e16d386ce78f5934a9",
-    "form": "4525b05208a780f5296b79d098ebf24150a96e7a4c704f3ddc2ffad043d44690",
-    "clean.language": "a91feff33b4a8a4db97503707c1170e6f80e105a0d30d6d9e9d4509cede4652e",
-    "clean.length": "2292aa111ba5c16e0ee8388ab2c3aa593147709c2eea40e7c0cfa8273cc85449",
-    "clean.code_blocks": "a5e19e0c81dcb02c4d435996d625911956f73d712e20e31cf9b4a3cea17eb2e2",
-    "clean.repetition": "914de9ebf47b2a9d595d377896cbcc210311d471645ed2a7cf645871ba4fa819",
-    "copies": "72432c20f49bd3a18f486c8266fd655e1369a124a6a6b203b909a6ca01e66506",
-    "twins": "954eaea53ee3b92556af141b698506502b1dd685e3ad29d905f004687ef3d670",
-    "reasoning": "37cca792abff7173cee3a65e3236d59cdde0c61a2995024069b7746945a0d81b",
-    "published": "b1748c2c5609bfcb54cd3d52341b690caff4213af15667a2e5b4e805bf51f1a2",
+    "samples": "7c93f7a9975b6c86079837605c21806aa9d15c9e27764e4e8be5a7cf0fb85c16",
+    "correct": "2b0b37acd66624a887df747ccdfe7f4a5e91538451a34860668530bbf0884517",
+    "form": "1561823ff8e80a711288483fa3b28aabb97a1e82148156e114aff9b2845e1068",
+    "clean.language": "3e1a8f7f4d14a1fb8c74e66e8371aed81ec01956715b76cb3c2032ca11b8db7e",
+    "clean.length": "5cf8211110b9c747529e9c86411572d24f3b22744fdfe558d4b134e112ad58fd",
+    "clean.code_blocks": "a9b327045a69e918adae21c0026a13acbf1eac0dd0409cfb17de2c2739c77b8f",
+    "clean.repetition": "214b3d13da2bae9c764849dfa7cf23228d647bbbd8d4133e03c4b0a850e5602a",
+    "copies": "2a23a338266d04c038896fda8806be448ef348cf4b4411c9ff4decf215ffd4a1",
+    "twins": "36018af52db02dd201af6e394d6a631d017703bacef30af195e079029a0cf9b2",
+    "reasoning": "2ce103e962ef7e757ec0b1b52a9b35da6d264bb6aad6725290af327d7ac4a5ff",
+    "published": "b08c1580d08f4664d1706a9a5ed2cbedaf9cb9d295a0a1f211a2acf84d612395",
 }
 BELOW_SAMPLES = ["samples", "correct", "clean.size", "twins", "chosen"]
 
@@ -176,7 +176,7 @@ def reverse(value: Any) -> Any:
     ({"steps.samples.seed": 8}, BELOW_SAMPLES),
     ({"steps.samples.params.n": 3}, BELOW_SAMPLES),
     ({"steps.samples.params.temperature": 0.1}, BELOW_SAMPLES),
-    ({"steps.samples.params.template": "plain"}, BELOW_SAMPLES),
+    ({"steps.samples.params.template": "r1_zero"}, BELOW_SAMPLES),
     ({"models.rules.replay.rules.0.text": "42"}, BELOW_SAMPLES),
     ({"models.rules.chat_template": "x"}, BELOW_SAMPLES),
     ({"steps.clean.size.params.min_chars": 3}, ["clean.size", "chosen"]),
@@ -190,6 +190,11 @@ def test_what_changes_a_result_changes_the_step_and_all_below(folder: Path, over
                                                               changed: list[str]) -> None:
     before, after = prints(planned(folder)), prints(planned(folder, overrides=overrides))
     assert [name for name in before if before[name] != after[name]] == changed
+
+
+def test_the_name_of_a_template_is_not_identity(folder: Path) -> None:
+    (folder / "yours.txt").write_bytes((folder / "mine.txt").read_bytes())
+    assert prints(planned(folder)) == prints(planned(folder, overrides={"steps.samples.params.template": "yours.txt"}))
 
 
 def test_template_text_and_op_version_are_identity(folder: Path) -> None:
