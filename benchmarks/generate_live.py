@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -219,10 +219,11 @@ def vllm_server(folder: Path, slots: int) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(local.folder(resolve(MODEL, Path("/")))),
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
+               str(local.folder(resolve(MODEL, Path("/")))),
                "--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED, "--dtype", "float32",
                "--enforce-eager", "--max-model-len", str(CONTEXT), "--max-num-seqs", str(slots),
-               "--no-enable-prefix-caching"]
+               "--no-enable-prefix-caching", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(CONTEXT)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment(ModelRuntime()),
                                   start_new_session=True)
@@ -230,7 +231,8 @@ def vllm_server(folder: Path, slots: int) -> Iterator[str]:
         _wait_for_health(server, port, folder / "server.log")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         try:
             server.wait(30)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -34,22 +33,18 @@ def serve(model: Annotated[str, typer.Argument(help="A model: a name in the reci
     Example: factory serve nano/final --set context=4096
     """
     from factory import terminal
-    from factory.models.serve import Managed, announce
+    from factory.models.serve import Managed, announced, noted
 
     found = _model(model, recipe, warehouse)
     runtime = _runtime(found, terminal.parse_pairs(set_, "--set"))
+    noted(found)  # what is wrong with the folder of notes is told before the model is loaded
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         print(f"starting vllm serve for {found.name} (half a minute to many)", flush=True)
-        with contextlib.closing(Managed(found, runtime, port)) as served:
-            note = announce(found, served)
-            try:
-                _tell(served)
-                _keep(served)
-            finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(note)
+        with contextlib.closing(Managed(found, runtime, port)) as served, announced(found, served):
+            _tell(served)
+            _keep(served)
     except KeyboardInterrupt:
         print("stopped")
 

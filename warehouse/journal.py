@@ -8,11 +8,13 @@ text may hold any other separator; a torn tail, or a line that a crash of the ma
 answer is asked again.
 
 Because heads have a fixed width, an index of a journal is made by arrays, without looking at a text: 20 bytes for each
-answer, whatever its length. Texts are read when they are asked for.
+answer, whatever its length. Texts are read when they are asked for. What is in one segment is told the same way
+(`Segment`), in memory that does not depend on its size.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -24,14 +26,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 FSYNC_SECONDS = 1.0
 SUFFIX = ".journal"
 _ENDS = {"stop": b"s", "length": b"l", "content_filter": b"c"}
 _NAMES = {code: name for name, code in _ENDS.items()}
+_CODES = np.frombuffer(b"".join(_NAMES), dtype=np.uint8)
 _KEY, _SUMMED, _HEAD = 64, 99, 108  # hex digits of a key; bytes before the CRC, which sums them too, and the text
 _LINE_END = b"\xff"  # no byte of UTF-8, so it stands for "\n" and nothing else needs an escape
 _CHUNK = 32 << 20
+_SLICE = 20_000  # heads looked at together
+_POWERS = 10 ** np.arange(9, -1, -1, dtype=np.int64)
+_DIGITS = np.full(256, 16, dtype=np.uint8)
+_DIGITS[list(b"0123456789ABCDEF")] = _DIGITS[list(b"0123456789abcdef")] = np.arange(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +117,23 @@ class JournalWriter:
             self._ended.wait(FSYNC_SECONDS)
 
     def close(self) -> None:
-        """Bring all of it to the platter."""
+        """Bring all of it to the platter.
+
+        Raises:
+            OSError: it could not be brought there, now or before (a system tells that once: a later sync says nothing).
+        """
         if self._file is None or self._syncer is None:
             return
         self._ended.set()
         self._dirty.set()
         self._syncer.join()
-        os.fsync(self._file)
-        os.close(self._file)
-        self._file = None
+        file, self._file = self._file, None
+        try:
+            if self._error is not None:
+                raise self._error
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 class JournalIndex:
@@ -180,9 +196,45 @@ def answers(data: bytes) -> Iterator[Answer]:
             yield answer
 
 
-def endings(data: bytes) -> Iterator[tuple[bytes, str, int]]:
-    """(key, finish reason, tokens out) of every answer in a segment's bytes."""
-    return ((bytes.fromhex(one.key), one.finish_reason, one.tokens_out) for one in answers(data))
+class Segment:
+    """What is in a segment, a file or its bytes, told from its heads; a file is never read whole."""
+
+    def __init__(self, source: Path | bytes):
+        self._data = _map(source) if isinstance(source, Path) else source
+
+    def endings(self) -> Iterator[pl.DataFrame]:
+        """`answer_key`, `finish_reason`, `tokens_out` and `start` (for `sound`) of every line whose head can be read,
+        some thousands at a time. A damaged line is among them where its damage does not show in the head."""
+        for starts, _ in _heads(self._data) if self._data else ():
+            for low in range(0, len(starts), _SLICE):
+                yield self._told(starts[low:low + _SLICE])
+            if isinstance(self._data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                self._data.madvise(mmap.MADV_DONTNEED)  # what was read stays with the system, not with this process
+
+    def _told(self, starts: np.ndarray[Any, Any]) -> pl.DataFrame:
+        assert self._data is not None
+        lines = np.lib.stride_tricks.sliding_window_view(np.frombuffer(self._data, dtype=np.uint8), _SUMMED)[starts]
+        digits, tokens = _DIGITS[lines[:, :_KEY]], _DIGITS[lines[:, _SUMMED - 10:]]
+        good = (digits < 16).all(axis=1) & (tokens < 10).all(axis=1) & np.isin(lines[:, _KEY + 1], _CODES)
+        keys = (digits[good, 0::2] << 4 | digits[good, 1::2]).tobytes()
+        width = _KEY // 2
+        return pl.DataFrame({
+            "answer_key": pl.Series([keys[at:at + width] for at in range(0, len(keys), width)], dtype=pl.Binary),
+            "finish_reason": pl.Series([_NAMES[bytes([code])] for code in lines[good, _KEY + 1]], dtype=pl.String),
+            "tokens_out": tokens[good] @ _POWERS, "start": starts[good].astype(np.int64)})
+
+    def sound(self, start: int) -> bool:
+        """Whether the line that starts there is an answer, undamaged."""
+        assert self._data is not None
+        line = bytes(self._data[start:self._data.find(b"\n", start)])
+        return _answer(line, line[:_KEY].decode("ascii", "replace")) is not None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if isinstance(self._data, mmap.mmap):
+            with contextlib.suppress(BufferError):  # `endings` was left in the middle: it ends with that
+                self._data.close()
+        self._data = None
 
 
 def _answer(line: bytes, key: str) -> Answer | None:
@@ -208,7 +260,7 @@ def _map(path: Path) -> mmap.mmap | None:
         return None
 
 
-def _heads(mapped: mmap.mmap) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def _heads(mapped: mmap.mmap | bytes) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """(start of each whole line, first 64 bits of its key), some megabytes at a time."""
     whole = np.frombuffer(mapped, dtype=np.uint8)
     start = 0

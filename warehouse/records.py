@@ -65,8 +65,9 @@ class Counts(Record):
 
 
 class Usage(Record):
-    """What a shard or step cost. `tokens_in` and `tokens_out` are of the `requested` answers, `cost` what they cost
-    (by the price that its runtime names, in its currency; 0 without one); `reused` answers cost nothing again."""
+    """What answers cost. Of a shard or version: the tokens, and by the price that its runtime names the `cost`, of all
+    answers it holds, `requested` by whoever made it or `reused`. Of a step in a run: of the answers that this run asked
+    for, whether or not it committed anything."""
 
     tokens_in: int = 0
     tokens_out: int = 0

@@ -152,7 +152,8 @@ class Record:
 class Ask:
     """One question for a model: `row` indexes the batch, `slot` counts the answers to it. Either `messages`
     ([{role, content}]) or `prompt` (one plain string) is set; `prefill` is text the answer must begin with; `spans` are
-    the (start, end) places of `prompt` that the row's own text fills, where nothing is a control token."""
+    the (start, end) places of `prompt` that the row's own text fills, where nothing is a control token; `extra` is a
+    JSON object of further fields of the request ("" for none)."""
 
     row: int
     slot: int
@@ -165,6 +166,7 @@ class Ask:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    extra: str = ""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.reading import InputShard, all_rows, input_shards
 from factory.engine.task import StepCall, Task, conform
+from factory.models.open import choose_name
 from factory.models.spec import ResolvedModel
 from warehouse import Dataset, Warehouse, layout
 from warehouse.ids import claim_namespace
@@ -140,9 +141,11 @@ def _prepare_expand(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
 def _pump_tasks(step: Step, call: StepCall, shards: list[dict[str, Any]], workers: int) -> list[Task]:
     """Who asks: one process, or as many as there are engines (`data_parallel`), each with its devices and shards. A
     replay model is no engine and runs on every worker."""
-    engines = call.runtime.backend.over(call.model.spec.runtime if call.model is not None else None).data_parallel
-    groups = step.runtime.processes or (
-        workers if call.model is not None and call.model.kind == "replay" else engines)
+    assert call.model is not None
+    runtime = call.runtime.backend.over(call.model.spec.runtime)
+    backend = choose_name(call.model, runtime)
+    engines = 1 if backend == "openai" else runtime.data_parallel  # a server has its own
+    groups = step.runtime.processes or (workers if call.model.kind == "replay" else engines)
     dealt = [shards[index::groups] for index in range(groups)]
     calls = [replace(call, facts={**call.facts, "engine": index}) if engines > 1 else call for index in range(groups)]
     return [Task(f"{KINDS}.pump:run_pump", own, group, step.name)

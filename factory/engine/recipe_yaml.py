@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -153,10 +154,11 @@ def _fault_text(fault: Any, branches: Sequence[str]) -> str:
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in kinds if kind in _EXPECTED))
     if fault["type"] == "value_error":
         message = str(fault["msg"]).removeprefix("Value error, ")
-        found = fault.get("input")
+        found = fault.get("input") if "not shown" not in message else None
         return message if isinstance(found, dict | list | BaseModel) or found is None else f"{message}, got {found!r}"
     if expected and str(fault["type"]).endswith(("_type", "_parsing", "_from_float", "_number")):
-        return f"expected {' or '.join(expected)}, got {_name_of(fault['input'])}"
+        quotes = ": put it in quotes" if "text" in expected and isinstance(fault["input"], date) else ""
+        return f"expected {' or '.join(expected)}, got {_name_of(fault['input'])}{quotes}"
     wanted = str(fault["msg"]).removeprefix("Input should be ")
     close = near(str(fault["input"]), re.findall(r"'([^']*)'", wanted)) if fault["type"] == "literal_error" else ""
     wanted = wanted if fault["type"] == "literal_error" else f"{wanted[0].lower()}{wanted[1:]}"

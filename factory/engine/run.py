@@ -34,7 +34,7 @@ from factory.engine.resolve import find_version
 from warehouse import Warehouse, layout
 from warehouse.catalog import tidy
 from warehouse.errors import WarehouseError
-from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, now
+from warehouse.records import Manifest, RunEnd, RunRecord, ShardRecord, StepReport, Usage, now
 
 HEARTBEAT_SECONDS = 10.0
 _TOLD = ("checkpoint", "metrics", "passed", "reason", "currency")
@@ -68,6 +68,7 @@ class Driver:
         self.progress: Progress = progress or Silent()
         self.retry_failed = retry_failed
         self.stopping = False
+        self._spent = Usage()
         self.report = RunReport(uuid.uuid4().hex[:12], plan.recipe_name)
 
     def run(self) -> RunReport:
@@ -105,10 +106,12 @@ class Driver:
         return report
 
     def _try(self, step: Step, report: StepReport) -> StepReport:
-        started = time.monotonic()
+        started, self._spent = time.monotonic(), Usage()
 
         def ended(**found: Any) -> StepReport:
-            return report.model_copy(update={**found, "seconds": round(time.monotonic() - started, 3)})
+            seconds = round(time.monotonic() - started, 3)
+            usage = self._spent.model_copy(update={"seconds": seconds})
+            return report.model_copy(update={**found, "seconds": seconds, "usage": usage})
 
         inputs = [self.report.manifests[name] for name in step.inputs]
         try:
@@ -125,7 +128,7 @@ class Driver:
         if manifest.kind == "gate" and not manifest.facts["passed"]:
             self._fail("stopped", GateNotMet(f"gate {step.name}: {manifest.facts['reason']}"))
         told = {name: manifest.facts[name] for name in _TOLD if name in manifest.facts}
-        return ended(ref=manifest.ref, reused=reused, counts=manifest.counts, usage=manifest.usage, kind=manifest.kind,
+        return ended(ref=manifest.ref, reused=reused, counts=manifest.counts, kind=manifest.kind,
                      facts=told)
 
     def _fail(self, status: str, error: BaseException) -> None:
@@ -197,7 +200,7 @@ class Driver:
     def _run_stage(self, tasks: list[Any], records: list[ShardRecord]) -> bool:
         errors: list[BaseException] = []
         ended = 0
-        for outcome in self.executor.run(tasks, self.progress.event):
+        for outcome in self.executor.run(tasks, self._heard):
             ended += 1
             if isinstance(outcome.error, Interrupted) and self.stopping:
                 ended -= 1
@@ -217,6 +220,13 @@ class Driver:
             raise ShardFailed(
                 f"{len(errors)} of {len(tasks)} tasks crashed: {type(first).__name__}: {first}") from first
         return ended == len(tasks)
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        """Pass an event on, and note what this run asked for: also of a step that comes to nothing."""
+        self._spent += Usage(tokens_in=event.get("tokens_in", 0), tokens_out=event.get("tokens_out", 0),
+                             requested=event.get("answers", 0), reused=event.get("reused", 0),
+                             cost=event.get("cost", 0.0))
+        self.progress.event(event)
 
     def _forget(self, prepared: Prepared, records: list[ShardRecord]) -> None:
         """Let shards with failures be tried again by the next run; no version was made of them."""

@@ -180,16 +180,19 @@ KEEP_EMPTY = frozenset({"rows", "scores", "selection", "nodes", "pairs", "report
 """Tables that are written even when empty, so that their schema is on record."""
 
 
-def finished_shard(call: StepCall, shard: str | int, key: str | None = None) -> ShardRecord | None:
+def finished_shard(call: StepCall, shard: str | int, key: str | None = None, *,
+                   tried_again: bool = False) -> ShardRecord | None:
     """The record of a shard that is done already. One whose parts are gone or cut, or whose checkpoint was deleted, is
-    taken away: the shard is done again."""
+    taken away: the shard is done again. So is, if it is to be `tried_again`, one with failures of an earlier run that
+    came to no version."""
     path = layout.work_shard(key or call.work_key, shard)
     store = call.warehouse.store
     if not store.exists(path):
         return None
     record = ShardRecord.model_validate_json(store.get(path))
     trained = record.facts.get("checkpoint") if call.spec.kind is Kind.TRAIN else None
-    if all(store.size(part.path) == part.bytes for part in record.tables.values()) and (
+    stale = tried_again and record.counts.failed and record.run_id != call.run_id
+    if not stale and all(store.size(part.path) == part.bytes for part in record.tables.values()) and (
             trained is None or call.warehouse.has_checkpoint(trained)):
         return record
     store.delete(path)

@@ -7,21 +7,23 @@ samples; a larger `max_tokens` redoes only answers that ended by length.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from factory.engine.op import Ask, Kind, OpContext, op
 from factory.engine.prompts import Asking, questions, template_identity
-from factory.models.base import Completion
+from factory.models.base import OWN_FIELDS, Completion
 
 
 class SampleParams(Asking):
     """`template` is plain, r1_zero, r1 or a path ending in .txt; `prompt` names the column behind `{prompt}`; `columns`
     are further columns that the template uses; `system` and `prefill` replace the template's own. `temperature` 0 is
-    greedy, `top_k` 0 and `top_p` 1 are off, `max_tokens` counts new tokens."""
+    greedy, `top_k` 0 and `top_p` 1 are off, `max_tokens` counts new tokens. `extra` are further fields of a request to
+    an endpoint that change what is answered (`reasoning_effort`, `min_p`, `chat_template_kwargs`)."""
 
     n: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
@@ -29,6 +31,14 @@ class SampleParams(Asking):
     top_k: int = Field(default=0, ge=0)
     max_tokens: int = Field(512, ge=1)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("extra")
+    @classmethod
+    def _further(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(OWN_FIELDS & set(value)):
+            raise ValueError(f"{taken[0]!r} has a param or a template of its own: set it there")
+        return value
 
 
 def _columns(params: SampleParams) -> list[str]:
@@ -52,8 +62,9 @@ class Sample:
     def requests(self, batch: pl.DataFrame, params: SampleParams, ctx: OpContext) -> list[Ask]:
         """n questions per row, in order of rows and then samples."""
         asked = questions(batch, params, ctx.identity["template"])
+        extra = json.dumps(params.extra, sort_keys=True) if params.extra else ""
         return [Ask(row, slot, found.messages, found.prompt, found.prefill, params.temperature, params.top_p,
-                    params.top_k, params.max_tokens, params.stop, found.spans)
+                    params.top_k, params.max_tokens, params.stop, found.spans, extra)
                 for row, found in enumerate(asked) for slot in range(params.n)]
 
     def collect(self, batch: pl.DataFrame, asks: Sequence[Ask], completions: Sequence[Completion],

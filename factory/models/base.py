@@ -12,16 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
+OWN_FIELDS = frozenset({
+    "model", "messages", "prompt", "n", "best_of", "seed", "temperature", "top_p", "top_k", "max_tokens",
+    "max_completion_tokens", "stop", "stream", "stream_options", "echo", "logprobs", "return_token_ids",
+    "continue_final_message", "add_generation_prompt"})
+"""Fields of an HTTP request that are made from a step's params and templates; nothing else may set them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Decoding settings. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1.0 are off;
-    `max_tokens` counts new tokens."""
+    """Decoding settings. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1.0 are off; `max_tokens` counts new tokens.
+    `extra` is a JSON object of further fields for a server ("" for none)."""
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    extra: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,12 @@ class Completion:
 
 
 class Backend(Protocol):
-    """A source of completions. Backends are opened in the process that pumps, and closed when the step ends."""
+    """A source of completions. Backends are opened in the process that pumps, and closed when the step ends.
+
+    Two optional attributes are for the watchdog. `life: int` grows while the backend works (tokens written so far,
+    unfinished answers included). `patience: float` is for a backend that looks for hanging servers itself: seconds
+    without a sign of life before which it is not thought to hang, where that is longer than `runtime.silence`.
+    """
 
     def generate(self, requests: Iterator[Request]) -> Iterator[Completion | None]:
         """Answer every request once. Pulls lazily, and only in the thread that iterates; yields each completion as soon

@@ -28,6 +28,13 @@ _CONTEXT_IDS = 4
 _SPARE_IDS = 8
 
 
+def refuse_extra(request: Request, name: str) -> None:
+    """Raises ModelError for a request with fields that only a server understands."""
+    if request.sampling.extra:
+        raise ModelError(f"model {name} is not asked over HTTP, so `params.extra` ({request.sampling.extra}) has no "
+                         "place to go: remove it, or name an endpoint in `runtime.model.endpoint` (or `managed`)")
+
+
 def refuse_empty(request: Request) -> Completion | None:
     """The rejection of a request that asks nothing (its prompt column was null), or None."""
     if request.messages is None and request.prompt is None:

@@ -7,9 +7,10 @@ model` for one step, whose fields win.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _Url = Annotated[str, Field(pattern=r"^https?://")]
 
@@ -63,9 +64,9 @@ class ModelRuntime(BaseModel):
     context: int | None = Field(default=None, ge=2)
     tensor_parallel: int = Field(default=1, ge=1)
     data_parallel: int = Field(default=1, ge=1)
-    endpoint: Literal["managed"] | _Url | tuple[_Url, ...] | None = None
+    endpoint: Literal["managed"] | _Url | Annotated[tuple[_Url, ...], Field(min_length=1)] | None = None
     served_name: str | None = None
-    key: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    key: str = Field(default="OPENAI_API_KEY", repr=False)
     concurrency: int = Field(default=1024, ge=1)
     deadline: float = Field(default=1800.0, gt=0, allow_inf_nan=False)
     attempts: int = Field(default=5, ge=1)
@@ -76,6 +77,23 @@ class ModelRuntime(BaseModel):
     log: str | None = None
     delay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _urls(cls, value: Any) -> Any:
+        listed = value if isinstance(value, list | tuple) else [value]
+        good = [one is None or (isinstance(one, str) and one.startswith(("http://", "https://"))) for one in listed]
+        if value != "managed" and not (listed and all(good)):
+            raise ValueError("expected a base URL (http://host:8000/v1), a list of them, or managed")
+        return value
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _name(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError("expected the NAME of an environment variable that holds the key (OPENAI_API_KEY), in "
+                             "capitals; what was given is not shown, in case it is a key")
+        return value
 
     def over(self, other: ModelRuntime | None) -> ModelRuntime:
         """These settings where they were given, the others' elsewhere."""

@@ -34,7 +34,8 @@ def sent(model: ResolvedModel, runtime: ModelRuntime, requests: Sequence[Request
     """The backend's name, and each request as it would leave.
 
     Raises:
-        ModelError: no backend fits, or the model has no chat template for a chat request.
+        ModelError: no backend fits, the endpoint's URL holds a password, or the model has no chat template for a chat
+            request.
     """
     runtime = runtime.over(model.spec.runtime)
     name = choose_name(model, runtime)
@@ -45,6 +46,7 @@ def sent(model: ResolvedModel, runtime: ModelRuntime, requests: Sequence[Request
 
 
 def _posted(model: ResolvedModel, runtime: ModelRuntime, request: Request) -> Sent:
+    from factory.models.openai.endpoint import Endpoint
     from factory.models.openai.wire import Dialect, compose
 
     urls = runtime.endpoint if isinstance(runtime.endpoint, tuple) else (runtime.endpoint,)
@@ -53,7 +55,7 @@ def _posted(model: ResolvedModel, runtime: ModelRuntime, request: Request) -> Se
         path, body = compose(request, Dialect(named, runtime.options, stream=runtime.stream), None, None)
     except UnicodeEncodeError as error:
         return Sent(refused=f"not_unicode: {error.reason}")
-    return Sent(url=f"{str(urls[0]).rstrip('/')}/{path}", body=json.loads(body))
+    return Sent(url=Endpoint(str(urls[0]), 1).shown(path), body=json.loads(body))
 
 
 def _rendered(model: ResolvedModel, requests: Sequence[Request]) -> list[Sent]:

@@ -23,7 +23,7 @@ from factory.models.base import Completion, Request
 from factory.models.decode import Batch, Row
 from factory.models.open import backend
 from factory.models.quiet import quietly
-from factory.models.rendering import Renderer, cut_at_stop
+from factory.models.rendering import Renderer, cut_at_stop, refuse_extra
 from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel, pretrained
 
@@ -89,6 +89,8 @@ class TransformersBackend:
     def _prepare(self, window: list[Request]) -> tuple[list[Row], list[Completion]]:
         rows: list[Row] = []
         refused: list[Completion] = []
+        for request in window:
+            refuse_extra(request, self._name)
         for request, ids in zip(window, self._renderer.encode(window), strict=True):
             if isinstance(ids, Completion):
                 refused.append(ids)

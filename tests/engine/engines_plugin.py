@@ -1,4 +1,4 @@
-"""A backend that answers with the devices that its process may see."""
+"""A backend that answers with the devices that its process may see, with half a character, or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ class Devices:
     def generate(self, requests: Iterator[Request]) -> Iterator[Completion | None]:
         """One answer for each request."""
         for request in requests:
-            yield Completion(request.key, f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}")
+            asked = (request.messages or ({"content": ""},))[-1]["content"]
+            said = f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}"
+            if "bad" in asked:
+                yield Completion(request.key, error="refused: not this one", attempts=3)
+            else:
+                yield Completion(request.key, "\ud83d half" if "half" in asked else said, tokens_in=3, tokens_out=2)
             yield None
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from contextlib import suppress
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,14 @@ from hypothesis import strategies as st
 
 from factory.engine.errors import ModelError
 from factory.models.base import Request, Sampling
+from factory.models.open import open_backend
 from factory.models.openai.endpoint import START, Endpoint, choose
 from factory.models.openai.faults import Act, Fault, clean, delay, fault_in_body, from_status
 from factory.models.openai.stream import Stream
 from factory.models.openai.wire import CHAT, PLAIN, Dialect, compose, read
+from factory.models.runtime import ModelRuntime
+from factory.models.sending import sent
+from factory.models.spec import ModelSpec, resolve
 
 SEED = 2**62 + 12345
 ASK = {"role": "user", "content": "2+2?"}
@@ -60,18 +65,40 @@ def test_token_ids_are_the_whole_prompt() -> None:
     assert (body["seed"], body["top_k"]) == (SEED, 0)
 
 
-def test_options_win_and_null_removes() -> None:
-    dialect = Dialect("m", {"seed": None, "min_p": 0.1, "temperature": 1}, limit="max_completion_tokens", stream=True)
+def test_options_join_and_null_removes() -> None:
+    dialect = Dialect("m", {"seed": None, "priority": 3}, limit="max_completion_tokens", stream=True)
     _, body = composed(request(), dialect)
     assert "seed" not in body
     assert "max_tokens" not in body
-    assert (body["min_p"], body["temperature"], body["max_completion_tokens"]) == (0.1, 1, 512)
+    assert (body["priority"], body["max_completion_tokens"]) == (3, 512)
     assert body["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.1}, {"n": 3}, {"max_tokens": None}, {"reasoning_effort": "low"}])
+def test_options_cannot_change_what_is_asked(options: dict[str, Any]) -> None:
+    model = resolve(ModelSpec(served="m", revision="r1"), Path("/"))
+    with pytest.raises(ModelError, match=next(iter(options))):
+        open_backend(model, ModelRuntime(endpoint="http://127.0.0.1:9/v1", options=options))
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=200))
 def test_any_unicode_arrives(text: str) -> None:
     assert composed(request(prompt=text))[1]["prompt"] == text
+
+
+def test_parts_of_a_stream() -> None:
+    stream = Stream()
+    for content in ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}],
+                    [{"type": "text", "text": "four"}]):
+        stream.feed(f"data: {json.dumps({'choices': [{'delta': {'content': content}}]})}\n\n".encode())
+    stream.feed(b"data: [DONE]\n\n")
+    assert read(stream.end(), request(), 1).completion.text == "<think>\nhm\n</think>\n\nfour"
+
+
+def test_what_is_shown_of_a_request_holds_no_key_of_its_url() -> None:
+    model = resolve(ModelSpec(served="m", revision="r1"), Path("/"))
+    _, (shown,) = sent(model, ModelRuntime(endpoint="https://host/v1?api-version=3&code=hunter2"), [request()])
+    assert shown.url == "https://host/v1/chat/completions?api-version=***&code=***"
 
 
 def test_half_a_surrogate_pair_cannot_be_sent() -> None:
@@ -90,6 +117,10 @@ def test_half_a_surrogate_pair_cannot_be_sent() -> None:
     (chat(reasoning_content="2 and 2"), "<think>\n", "2 and 2\n</think>\n\nfour", "stop"),
     (chat(reasoning_content="2"), "<think></think><x>", "<think>\n2\n</think>\n\nfour", "stop"),
     (chat("", "length", reasoning_content="2 and"), "", "<think>\n2 and", "length"),
+    (chat([{"type": "text", "text": "fo"}, {"type": "reference", "ids": [1]}, {"type": "text", "text": "ur"}]), "",
+     "four", "stop"),
+    (chat([{"type": "thinking", "thinking": [{"type": "text", "text": "2 and 2"}]}, {"type": "text", "text": "four"}]),
+     "", "<think>\n2 and 2\n</think>\n\nfour", "stop"),
     ({"choices": [{"text": "a", "finish_reason": "stop"}, {"text": "b", "finish_reason": "stop"}]}, "", "a", "stop"),
 ])
 def test_what_an_answer_means(payload: dict[str, Any], prefill: str, text: str, reason: str) -> None:
@@ -113,13 +144,21 @@ def test_usage_is_taken_where_it_is_told() -> None:
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: (
     st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["choices", "message", "content", "error", "usage", "finish_reason", "delta", "code"]), inner, max_size=4)))
+        ["choices", "message", "content", "error", "usage", "finish_reason", "delta", "code", "token_ids", "type",
+         "text"]), inner, max_size=4)))
 
 
 @given(json_values)
 def test_nonsense_is_a_fault_or_an_answer(payload: Any) -> None:
     with suppress(Fault):
         assert isinstance(read(payload, request(), 1).completion.text, str)
+
+
+@pytest.mark.parametrize("odd", [{"type": "stop"}, ["stop"], 1])
+def test_a_reason_that_is_no_text(odd: Any) -> None:
+    with pytest.raises(Fault) as caught:
+        read(chat(finish=odd), request(), 1)
+    assert caught.value.kind == "bad_response"
 
 
 EVENTS = [{"choices": [{"index": 0, "delta": {"role": "assistant", "reasoning_content": "hm "}}]},
@@ -165,6 +204,8 @@ TOO_LONG = [
     "which exceeds this limit even without any output tokens.",
     "This model's maximum context length is 100 tokens. However, your prompt contains 9000 characters (more than 800 "
     "characters, which is the upper bound for 99 input tokens).",
+    "This model's maximum context length is 2048 tokens. However, you requested 512 output tokens and your prompt "
+    "contains 100000 characters (more than 98304 characters, which is the upper bound for 1536 input tokens).",
     "This model's maximum context length is 4097 tokens. However, your messages resulted in 5000 tokens.",
     "The decoder prompt (length 100) is longer than the maximum model length of 96.",
     "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
@@ -193,7 +234,9 @@ def test_only_the_answer_would_not_fit(text: str) -> None:
 @pytest.mark.parametrize(("status", "body", "act"), [
     (429, b"slow down", Act.WAIT), (503, b"", Act.WAIT), (529, said("Overloaded"), Act.WAIT),
     (429, said("You exceeded your current quota", "insufficient_quota"), Act.STOP), (402, b"pay", Act.STOP),
-    (401, said("Incorrect API key"), Act.STOP), (403, b"", Act.STOP), (404, said("no such model"), Act.STOP),
+    (429, said("Request too large for m on tokens per min (TPM): Limit 30000, Requested 40012.", "rate_limit_exceeded"),
+     Act.FAIL),
+    (401, said("Incorrect API key"), Act.STOP), (403, b"", Act.DENY), (404, said("no such model"), Act.STOP),
     (307, b"", Act.STOP), (500, b"<html>", Act.RETRY), (504, b"[", Act.RETRY), (408, b"", Act.RETRY),
     (502, b"Bad Gateway", Act.DOWN), (400, b"\xff\xfe", Act.FAIL), (422, b'{"detail": [1]}', Act.FAIL),
     (413, b"", Act.FAIL), (400, b"{" * 5000, Act.FAIL),

@@ -21,17 +21,17 @@ from factory.engine.op import SCORE_SCHEMA, Kind, NoParams, OpContext, op
 PICO = Path(__file__).parents[2] / "recipes" / "pico.yaml"
 PICO_FINGERPRINTS = {
     "problems": "a90900a6027ad3f72d4bf05b98a9b64723b2a1531c60c17fbb7226fa035a5e37",
-    "samples": "7c93f7a9975b6c86079837605c21806aa9d15c9e27764e4e8be5a7cf0fb85c16",
-    "correct": "2b0b37acd66624a887df747ccdfe7f4a5e91538451a34860668530bbf0884517",
-    "form": "1561823ff8e80a711288483fa3b28aabb97a1e82148156e114aff9b2845e1068",
-    "clean.language": "3e1a8f7f4d14a1fb8c74e66e8371aed81ec01956715b76cb3c2032ca11b8db7e",
-    "clean.length": "5cf8211110b9c747529e9c86411572d24f3b22744fdfe558d4b134e112ad58fd",
-    "clean.code_blocks": "a9b327045a69e918adae21c0026a13acbf1eac0dd0409cfb17de2c2739c77b8f",
-    "clean.repetition": "214b3d13da2bae9c764849dfa7cf23228d647bbbd8d4133e03c4b0a850e5602a",
-    "copies": "2a23a338266d04c038896fda8806be448ef348cf4b4411c9ff4decf215ffd4a1",
-    "twins": "36018af52db02dd201af6e394d6a631d017703bacef30af195e079029a0cf9b2",
-    "reasoning": "2ce103e962ef7e757ec0b1b52a9b35da6d264bb6aad6725290af327d7ac4a5ff",
-    "published": "b08c1580d08f4664d1706a9a5ed2cbedaf9cb9d295a0a1f211a2acf84d612395",
+    "samples": "63f24347a7017a49e0103ca5e93561504790ecdf48e8ed385df747c06181cbbe",
+    "correct": "3ae1f6dbdd395ebfe17d1c75276a77c3eb38521a66f539d1314802fb2f93d177",
+    "form": "f36eb476824bd722b19f5538327d18ad922f0018978706c5ae44b01f7f5f532a",
+    "clean.language": "623183a1d031449bd334415e39f23db54447086260392d825031180b7301072a",
+    "clean.length": "af57e1976f3a7163185bb8004fb6a879b670360b4e25fff9fa577416c90b6736",
+    "clean.code_blocks": "1bcba70c3c11dbba9fa0fb4c4b5f6c923f7806a69bb5768682bf20b868ca2908",
+    "clean.repetition": "c64b70e6cf2acd4fdfdc6c9d66f22af6973877a8962673bdbd340d9b7d0efaf9",
+    "copies": "fd32b88b323b77ef9fe2ce54a5493c5e425da34de5cc7978c2f6f9bde5fc2557",
+    "twins": "8b4eaedb546d51ee29ec628db09c4d0d538675394e2d13049f9cad913ee68332",
+    "reasoning": "fcc5b42c261c3facc2f60fa2dc02e6d290ca9992ab220d71ebac8048eccef7f1",
+    "published": "a0b1225c73bdc29fe09bcce563ace778d87233874b27a64a0c6223d904789119",
 }
 BELOW_SAMPLES = ["samples", "correct", "clean.size", "twins", "chosen"]
 

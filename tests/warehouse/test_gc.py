@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -307,11 +308,12 @@ def test_markers_go_before_parts_wherever_it_dies(at: str, warehouse: Warehouse)
     assert fsck.check(warehouse).clean
 
 
-def answers(warehouse: Warehouse, family: str, keys: list[bytes], writer: str = "1-a") -> Path:
+def answers(warehouse: Warehouse, family: str, keys: list[bytes], writer: str = "1-a",
+            text: str = "é\u2028") -> Path:
     path = warehouse.root / layout.journal(family, writer)
     journal = JournalWriter(path.with_suffix(""))
     for key in keys:
-        journal.append(Answer(key.hex(), "é\u2028", "stop", 1, 2, 9))
+        journal.append(Answer(key.hex(), text, "stop", 1, 2, 9))
     journal.close()
     (written,) = path.with_suffix("").iterdir()
     path.write_bytes(written.read_bytes() + b"torn")
@@ -343,6 +345,32 @@ def test_paid_answers_stay_until_live_rows_hold_every_one(warehouse: Warehouse) 
     warehouse.delete(made.ref)
     both_phases(warehouse)
     assert [path.exists() for path in (partly, strange)] == [False, True]
+
+
+def test_a_damaged_line_keeps_no_journal_and_an_uncommitted_answer_behind_it_does(warehouse: Warehouse) -> None:
+    held = [b"a" * 32, b"b" * 32, b"c" * 32]
+    answered(warehouse, "d", held[:2])
+    for last in held[1:]:
+        path = answers(warehouse, "of d", [held[0], b"z" * 32, last], last[:1].decode())
+        text = path.read_bytes()
+        at = text.index("é".encode(), text.index(b"\n"))
+        path.write_bytes(text[:at] + b"?" + text[at + 1:])  # the second answer, which nobody has committed
+    both_phases(warehouse)
+    assert [(warehouse.root / layout.journal("of d", name)).exists() for name in "bc"] == [False, True]
+
+
+def test_a_large_journal_is_never_in_memory(warehouse: Warehouse) -> None:
+    keys = [number.to_bytes(32, "big") for number in range(96)]
+    answered(warehouse, "d", keys)
+    path = answers(warehouse, "of d", keys, text="x" * (1 << 20))
+    size = path.stat().st_size
+    tracemalloc.start()
+    try:
+        both_phases(warehouse)
+        assert not path.exists()
+        assert tracemalloc.get_traced_memory()[1] < size * 2 / 3
+    finally:
+        tracemalloc.stop()
 
 
 def test_scratch_of_the_dead_goes_and_that_of_the_living_stays(warehouse: Warehouse) -> None:

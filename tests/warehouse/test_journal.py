@@ -6,13 +6,19 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse.journal import Answer, JournalIndex, JournalWriter, endings
+from warehouse import journal
+from warehouse.journal import Answer, JournalIndex, JournalWriter, Segment
+from warehouse.journal import answers as every_answer
 
 ENDS = ("stop", "length", "content_filter")
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates, line separators, controls
@@ -35,6 +41,12 @@ def write(folder: Path, found: list[Answer]) -> None:
     writer.close()
 
 
+def told(source: Path | bytes) -> list[tuple[bytes, str, int]]:
+    """Key, ending and length of every answer that a segment tells."""
+    with closing(Segment(source)) as segment:
+        return [row[:3] for frame in segment.endings() for row in frame.rows() if segment.sound(row[3])]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(answers(), max_size=12), max_size=3), st.integers(1, 40))
 def test_an_answer_is_found_by_those_it_serves(tmp_path_factory: pytest.TempPathFactory,
@@ -51,8 +63,11 @@ def test_an_answer_is_found_by_those_it_serves(tmp_path_factory: pytest.TempPath
         serving = [answer for answer in every if answer.key == name and answer.serves(limit)]
         assert (name in found) == bool(serving)
         assert name not in found or found[name] in serving
-    told = [item for path in sorted(folder.iterdir()) for item in endings(path.read_bytes())] if every else []
-    assert sorted(told) == sorted((bytes.fromhex(one.key), one.finish_reason, one.tokens_out) for one in every)
+    paths = sorted(folder.iterdir()) if every else []
+    assert Counter(one for path in paths for one in every_answer(path.read_bytes())) == Counter(every)
+    expected = Counter((bytes.fromhex(one.key), one.finish_reason, one.tokens_out) for one in every)
+    for whole in (False, True):
+        assert Counter(one for path in paths for one in told(path.read_bytes() if whole else path)) == expected
     index.close()
 
 
@@ -75,7 +90,7 @@ def test_a_tail_torn_anywhere_costs_its_own_answer_only(tmp_path: Path) -> None:
         left = sum(end <= size for end in ends)
         index = JournalIndex(folder)
         assert index.find([one.key for one in made], [9] * 3) == {one.key: one for one in made[:left]}
-        assert len(list(endings(data[:size]))) == left
+        assert len(told(data[:size])) == len(told(folder / "1-a.journal")) == left
         index.close()
 
 
@@ -93,6 +108,7 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         assert found[made[0].key] == made[0]
         assert found[made[2].key] == made[2]
         assert found.get(made[1].key, made[1]) == made[1]
+        assert told(path) == [(bytes.fromhex(one.key), "stop", 2) for one in every_answer(path.read_bytes())]
     path.write_bytes(good[:start] + b"\0" * 4096 + b"\n" + good[start:])  # a block that never reached the platter
     index = JournalIndex(tmp_path)
     assert len(index.find([one.key for one in made], [9] * 3)) == 3
@@ -114,6 +130,33 @@ def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     assert last == 321
     assert set(found) >= {f"{number:064x}" for number in range(last + 1)}
     index.close()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs a system that lists open files")
+def test_a_sync_that_failed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "FSYNC_SECONDS", 0.01)
+    answer = Answer(key(1), "text", "stop", 1, 2, 9)
+    for more in (True, False):
+        writer = JournalWriter(tmp_path / str(more))
+        writer.append(answer)
+        (segment,) = (tmp_path / str(more)).iterdir()
+        (file,) = (int(one) for one in os.listdir("/proc/self/fd")
+                   if os.path.realpath(f"/proc/self/fd/{one}") == str(segment.resolve()))
+        kept, (out, into) = os.dup(file), os.pipe()
+        os.dup2(into, file)  # the disk is taken away: a pipe takes bytes and cannot be synced
+        writer.append(answer)
+        until = time.monotonic() + 20
+        while any(one.name == "journal" for one in threading.enumerate()) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.dup2(kept, file)  # and comes back
+        if more:
+            with pytest.raises(OSError, match="Invalid argument"):
+                writer.append(answer)
+        with pytest.raises(OSError, match="Invalid argument"):
+            writer.close()
+        writer.close()
+        for one in (kept, out, into):
+            os.close(one)
 
 
 def test_a_folder_that_is_not_there_and_a_segment_without_a_line(tmp_path: Path) -> None:

@@ -34,16 +34,14 @@ class KnownAnswers:
         self._journals = JournalIndex(journal_folder)
         self._committed = _Committed(call.warehouse.store, call.warehouse.family(call.family))
 
-    def find(self, keys: Sequence[str], asks: Sequence[Ask]) -> tuple[dict[str, Completion], set[str]]:
-        """Answers that serve these questions, and which of them no version accounts for yet: a run that never committed
-        them paid for them. The parts are the truth, the journals are faster and may be gone."""
+    def find(self, keys: Sequence[str], asks: Sequence[Ask]) -> dict[str, Completion]:
+        """Answers that serve these questions. The parts are the truth, the journals are faster and may be gone."""
         limits = [ask.max_tokens for ask in asks]
         found = self._journals.find(keys, limits)
-        unaccounted = self._committed.without(list(found))
         left = [index for index, key in enumerate(keys) if key not in found]
         found |= self._committed.find([(keys[index], asks[index]) for index in left])
         return {key: Completion(key, answer.text, answer.finish_reason, answer.tokens_in, answer.tokens_out)
-                for key, answer in found.items()}, unaccounted
+                for key, answer in found.items()}
 
     def close(self) -> None:
         """Let go of the journals."""
@@ -76,11 +74,6 @@ class _Committed:
         rows = [np.arange(length, dtype=np.int32) for length in lengths]
         self._part = (np.concatenate(numbers) if numbers else np.empty(0, np.int32))[order]
         self._row = (np.concatenate(rows) if rows else np.empty(0, np.int32))[order]
-
-    def without(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that no part holds."""
-        first, last = self._places(keys)
-        return {key for key, low, high in zip(keys, first, last, strict=True) if low == high}
 
     def _places(self, keys: Sequence[str]) -> tuple[list[int], list[int]]:
         heads = np.array([int(key[:16], 16) for key in keys], dtype=np.uint64)

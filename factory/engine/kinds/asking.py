@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 
 from factory.engine.identity import AnswerKeys, seed_of
 from factory.engine.op import Ask
-from factory.models.base import Request, Sampling
+from factory.models.base import Completion, Request, Sampling
 from factory.models.spec import ResolvedModel
 
 
@@ -22,7 +23,8 @@ def answer_keys(make: AnswerKeys, asks: Sequence[Ask], row_keys: Sequence[bytes]
     before: Any = None
     state = None
     for ask in asks:
-        shared = (id(ask.messages), id(ask.prompt), ask.prefill, ask.temperature, ask.top_p, ask.top_k, ask.stop)
+        shared = (id(ask.messages), id(ask.prompt), ask.prefill, ask.temperature, ask.top_p, ask.top_k, ask.stop,
+                  ask.extra)
         if state is None or shared != before:
             state, before = make.request(rendered(ask)), shared
         keys.append(make.sample(state, row_keys[ask.row], occurrences[ask.row], ask.slot))
@@ -31,20 +33,34 @@ def answer_keys(make: AnswerKeys, asks: Sequence[Ask], row_keys: Sequence[bytes]
 
 def rendered(ask: Ask) -> dict[str, Any]:
     """What of a request enters its answer key: all but max_tokens and the slot."""
+    further = {"extra": ask.extra} if ask.extra else {}
     return {"messages": [dict(m) for m in ask.messages] if ask.messages is not None else None, "prompt": ask.prompt,
             "prefill": ask.prefill, "temperature": ask.temperature, "top_p": ask.top_p, "top_k": ask.top_k,
-            "stop": list(ask.stop)}
+            "stop": list(ask.stop), **further}
 
 
 def make_request(key: str, ask: Ask, row: dict[str, Any]) -> Request:
     """A question as a backend gets it; its seed derives from the answer key."""
-    sampling = _sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop)
+    sampling = _sampling(ask.temperature, ask.top_p, ask.top_k, ask.max_tokens, ask.stop, ask.extra)
     return Request(key, seed_of(key), sampling, ask.messages, ask.prompt, ask.prefill, ask.spans, row)
 
 
 @lru_cache(maxsize=64)
 def _sampling(*settings: Any) -> Sampling:
     return Sampling(*settings)
+
+
+def whole(completion: Completion) -> Completion:
+    """The answer with text that UTF-8 can hold: a limit may cut a pair of surrogates, and half of one is no
+    character."""
+    if completion.text.isascii():
+        return completion
+    try:
+        completion.text.encode()
+    except UnicodeEncodeError:
+        mended = completion.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return replace(completion, text=mended)
+    return completion
 
 
 class ReplayRows:

@@ -13,6 +13,7 @@ from factory.models.runtime import Price
 from warehouse.records import Usage
 
 TELL_SECONDS = 0.25
+HOPELESS = 200
 
 
 class Ledger:
@@ -22,6 +23,7 @@ class Ledger:
         self._emit, self._price = emit, price
         self._untold = {"answers": 0, "accepted": 0, "tokens_in": 0, "tokens_out": 0}
         self._cost = 0.0
+        self.asked = self._failed = 0
         self._next = time.monotonic() + TELL_SECONDS
 
     @property
@@ -31,23 +33,31 @@ class Ledger:
 
     def add(self, completion: Completion) -> None:
         """Take note of an answer that was asked for."""
+        self.asked += 1
+        self._failed += completion.error is not None
         told = self._untold
+        if completion.rejected is not None:  # it was never sent
+            told["answers"] += 1
+            return
         told["answers"] += 1
         told["tokens_in"] += completion.tokens_in
         told["tokens_out"] += completion.tokens_out
-        told["accepted"] += completion.error is None and completion.rejected is None
+        told["accepted"] += completion.error is None
         self._cost += self._of(completion)
 
     def _of(self, one: Completion) -> float:
         return self._price.of(one.tokens_in, one.tokens_out, one.cached_in) if self._price is not None else 0.0
 
-    def usage(self, asked: Sequence[Completion], taken_up: Sequence[Completion], *, reused: int,
-              seconds: float) -> Usage:
-        """What the answers of a shard cost: those asked for now, and those `taken_up` from a run that was cut off
-        before it could account for them. What an earlier version holds costs nothing again."""
-        paid = [*asked, *taken_up]
-        return Usage(tokens_in=sum(one.tokens_in for one in paid), tokens_out=sum(one.tokens_out for one in paid),
-                     requested=len(asked), reused=reused, seconds=seconds, cost=sum(map(self._of, paid)))
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many requests failed, and nothing else came, that asking on is waste."""
+        return self.asked == self._failed >= HOPELESS
+
+    def usage(self, answers: Sequence[Completion], *, asked: int, seconds: float) -> Usage:
+        """What the answers of a shard took, whichever run asked for them; `asked` of them were asked for now."""
+        sent = [one for one in answers if one.rejected is None]
+        return Usage(tokens_in=sum(one.tokens_in for one in sent), tokens_out=sum(one.tokens_out for one in sent),
+                     requested=asked, reused=len(answers) - asked, seconds=seconds, cost=sum(map(self._of, sent)))
 
     def now_and_then(self, in_flight: int) -> None:
         """Tell, if it is time to."""

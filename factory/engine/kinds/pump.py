@@ -11,6 +11,7 @@ backend is fed, at once.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,16 +21,16 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.errors import ConservationError
+from factory.engine.errors import ConservationError, ModelError
 from factory.engine.identity import AnswerKeys
 from factory.engine.kinds.answers import KnownAnswers
-from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns
+from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns, whole
 from factory.engine.kinds.checks import check_slots
 from factory.engine.kinds.ledger import Ledger
 from factory.engine.kinds.rows import finish_rows, shard_input
 from factory.engine.op import Ask, OpContext
 from factory.engine.reading import read_rows
-from factory.engine.task import Clock, Event, StepCall, finished_shard
+from factory.engine.task import Event, StepCall, finished_shard
 from factory.models.base import Completion, Request
 from factory.models.devices import own_devices
 from factory.models.open import open_backend
@@ -44,19 +45,17 @@ _MOST_WAITING = 2
 
 @dataclass(eq=False)
 class _OpenShard:
-    """A shard on its way: its rows, what it asked, what came back; `left` answers are still to come, `unaccounted` ones
-    were paid for by a run that committed nothing."""
+    """A shard on its way: its rows, what it asked, what came back; `left` answers are still to come."""
 
     number: int
     batch: pl.DataFrame
     asks: list[Ask]
     keys: list[str]
-    clock: Clock
     context: OpContext
     answers: dict[str, Completion]
-    unaccounted: set[str]
     left: int = 0
     asked: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Pump:
@@ -81,6 +80,7 @@ class Pump:
         self.waiting: dict[str, list[_OpenShard]] = {}
         self.limits: dict[str, int] = {}
         self.in_flight = 0
+        self.mark = time.monotonic()
         self.faults: list[Exception] = []
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self.writing: deque[tuple[_OpenShard, Future[ShardRecord]]] = deque()
@@ -99,8 +99,8 @@ class Pump:
             self._written(0)
             self.writer.shutdown()
             self.ledger.tell()
-            self.journal.close()
             self.known.close()
+            self.journal.close()
         if self.faults:
             raise self.faults[0]
         return self.records
@@ -126,7 +126,7 @@ class Pump:
         for shard in self.shards:
             if self.stopping():
                 return
-            done = finished_shard(self.call, shard["number"])
+            done = finished_shard(self.call, shard["number"], tried_again=True)
             if done is not None:
                 self.records.append(done)
                 self.emit({"shard": shard["number"], "counts": done.counts.model_dump(), "reused": done.counts.owed})
@@ -136,6 +136,7 @@ class Pump:
             except Exception as error:
                 self.faults.append(error)
                 continue
+            self.emit({"reused": len(opened.answers)})
             requests = self._missing(opened)
             if not opened.left:
                 self._finish(opened)
@@ -147,7 +148,7 @@ class Pump:
                 yield request
 
     def _open(self, shard: dict[str, Any]) -> _OpenShard:
-        call, clock, context = self.call, Clock(), self.call.context()
+        call, context = self.call, self.call.context()
         batch = read_rows(call.input(), shard_input(call, shard), self._columns(), shard["start"], shard["stop"])
         ids = batch["row_id"].to_list()
         asks = self.op.requests(batch, call.op_params, context)
@@ -159,7 +160,7 @@ class Pump:
             asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in standing]
         occurrences = [self.occurrence.get(row_id, 0) for row_id in ids] if self.occurrence else [0] * len(ids)
         keys = answer_keys(self.keys, asks, batch["row_key"].to_list(), occurrences)
-        return _OpenShard(shard["number"], batch, asks, keys, clock, context, *self.known.find(keys, asks))
+        return _OpenShard(shard["number"], batch, asks, keys, context, self.known.find(keys, asks))
 
     def _columns(self) -> list[str]:
         named = getattr(self.op, "columns", None)
@@ -186,12 +187,16 @@ class Pump:
         return (make_request(key, ask, rows.row(ask)) for key, ask in fresh)
 
     def _arrived(self, completion: Completion) -> None:
+        completion = whole(completion)
         limit = self.limits.pop(completion.key)
         self.in_flight -= 1
         if completion.error is None and completion.rejected is None:
             self.journal.append(Answer(completion.key, completion.text, completion.finish_reason, completion.tokens_in,
                                        completion.tokens_out, limit))
         self.ledger.add(completion)
+        if self.ledger.hopeless and self.call.runtime.max_failed < 1:
+            raise ModelError(f"step {self.call.step}: each of the first {self.ledger.asked:,} requests failed, the last"
+                             f" with {completion.error}. Mend the cause, then run again")
         for opened in self.waiting.pop(completion.key):
             opened.answers[completion.key] = completion
             opened.left -= 1
@@ -199,6 +204,8 @@ class Pump:
                 self._finish(opened)
 
     def _finish(self, opened: _OpenShard) -> None:
+        now = time.monotonic()
+        opened.seconds, self.mark = round(now - self.mark, 3), now
         self.writing.append((opened, self.writer.submit(self._write, opened)))
         self._written(_MOST_WAITING)
 
@@ -213,8 +220,7 @@ class Pump:
                 continue
             self.records.append(record)
             self.ledger.tell(self.in_flight)
-            self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.clock.seconds(),
-                       "reused": len(opened.keys) - len(opened.asked)})
+            self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.seconds})
 
     def _write(self, opened: _OpenShard) -> ShardRecord:
         call = self.call
@@ -240,10 +246,8 @@ class Pump:
                 "_parent": pl.UInt32, "_slot": pl.Int32, "_rejected": pl.String, "_failed": pl.String,
                 "_attempts": pl.Int32})
             made = pl.concat([made, frame], how="diagonal_relaxed")
-        asked = [opened.answers[key] for key in opened.asked]
-        taken_up = [opened.answers[key] for key in opened.unaccounted]
-        usage = self.ledger.usage(asked, taken_up, reused=len(answers) - len(asked), seconds=opened.clock.seconds())
-        return finish_rows(call, opened.number, opened.batch, made, opened.clock, usage=usage, role="prompt",
+        usage = self.ledger.usage(answers, asked=len(opened.asked), seconds=opened.seconds)
+        return finish_rows(call, opened.number, opened.batch, made, usage, role="prompt",
                            counters=opened.context.counters, facts=self.ledger.facts)
 
 

@@ -50,8 +50,8 @@ _cache: dict[tuple[str, str], dict[str, InputShard]] = {}
 """The shards of the last input read in this process, by digest."""
 
 
-def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.DataFrame, clock: Clock, *,
-                usage: Usage | None = None, role: str = "from", counters: dict[str, int] | None = None,
+def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.DataFrame, usage: Usage, *,
+                role: str = "from", counters: dict[str, int] | None = None,
                 facts: dict[str, Any] | None = None) -> ShardRecord:
     """Give created rows their ids, keys and edges, and finish the shard.
 
@@ -78,7 +78,7 @@ def finish_rows(call: StepCall, number: int, parents: pl.DataFrame, made: pl.Dat
                     reasons=reasons_of(rejections, failures))
     tables = {"rows": rows, "row_lineage": lineage, "rejections": rejections, "failures": failures}
     return finish_shard(call, number, tables, counts, hash_rows(keys), counters=counters, facts=facts,
-                        usage=usage or Usage(seconds=clock.seconds()))
+                        usage=usage)
 
 
 def run_rows(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
@@ -105,7 +105,8 @@ def run_rows(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None
         ids = batch["row_id"].gather(made["_parent"]).to_list()
         made = made.filter([(row_id, slot) not in standing
                             for row_id, slot in zip(ids, made["_slot"].to_list(), strict=True)])
-    record = finish_rows(call, shard["number"], batch, made, clock, counters=context.counters)
+    record = finish_rows(call, shard["number"], batch, made, Usage(seconds=clock.seconds()),
+                         counters=context.counters)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
 

@@ -16,13 +16,23 @@ import json
 import resource
 
 from factory.engine.errors import MissingExtraError, ModelError
-from factory.models.base import Backend
+from factory.models.base import OWN_FIELDS, Backend
 from factory.models.open import backend
 from factory.models.openai.exchange import read_key
 from factory.models.runtime import ModelRuntime
 from factory.models.spec import ResolvedModel
 
 _OTHER_FILES = 512
+
+
+_LEFT_OUT = frozenset({"seed", "temperature", "top_p", "top_k", "stream_options"})
+"""Fields that a server may refuse to know; null leaves them out of the body."""
+
+_CHANGING = frozenset({
+    "reasoning_effort", "reasoning", "chat_template", "chat_template_kwargs", "min_p", "presence_penalty",
+    "frequency_penalty", "repetition_penalty", "logit_bias", "response_format", "structured_outputs", "tools",
+    "tool_choice", "min_tokens", "stop_token_ids", "bad_words", "thinking"})
+"""Fields that change answers, of servers that are common: they are identity."""
 
 
 @backend("openai")
@@ -74,6 +84,13 @@ def _sendable(runtime: ModelRuntime) -> dict[str, object]:
         json.dumps(runtime.options)
     except (TypeError, ValueError) as error:
         raise ModelError(f"`runtime.model.options` cannot be sent as JSON: {error}") from None
+    for name, value in runtime.options.items():
+        if name in OWN_FIELDS and not (value is None and name in _LEFT_OUT):
+            raise ModelError(f"`runtime.model.options.{name}` would change what is asked behind the recipe's back: set it "
+                             "in the step's `params`" + (" (null leaves it out)" if name in _LEFT_OUT else ""))
+        if name in _CHANGING:
+            raise ModelError(f"`runtime.model.options.{name}` changes what is answered, so it is no runtime setting: "
+                             "write it in the step's `params.extra`")
     return runtime.options
 
 

@@ -132,5 +132,6 @@ class Care:
             tokens = await written(pool.exchange, one)
             if tokens is None:
                 self._mute.add(one)
+                one.counts = False
             elif one.told(tokens):
                 pool.signed = asyncio.get_running_loop().time()

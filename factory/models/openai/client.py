@@ -18,8 +18,9 @@ from typing import Any
 from factory.engine.errors import BackendDied
 from factory.models.base import Completion, Request
 from factory.models.openai.care import Care
-from factory.models.openai.endpoint import Endpoint
+from factory.models.openai.endpoint import ALONE, START, Endpoint
 from factory.models.openai.exchange import Exchange
+from factory.models.openai.faults import LONGEST_DELAY
 from factory.models.openai.managed import Prompts
 from factory.models.openai.pool import Item, Job, Pool
 from factory.models.openai.wire import Answer, Dialect
@@ -40,7 +41,7 @@ class EndpointBackend:
     def __init__(self, urls: Sequence[str], name: str, runtime: ModelRuntime, options: dict[str, Any],
                  prompts: Prompts | None = None, revive: Callable[[], None] | None = None,
                  end: Callable[[], None] | None = None):
-        self._endpoints = [Endpoint(url, runtime.concurrency) for url in urls]
+        self._endpoints = [Endpoint(url, runtime.concurrency, START if len(urls) > 1 else ALONE) for url in urls]
         self._runtime, self._prompts, self._end = runtime, prompts, end
         self._dialect = Dialect(name, options, stream=runtime.stream)
         self._care = Care(name, runtime.silence, revive)
@@ -59,6 +60,11 @@ class EndpointBackend:
     def life(self) -> int:
         """Tokens written so far."""
         return sum(one.life for one in self._endpoints)
+
+    @property
+    def patience(self) -> float:
+        """Seconds for the watchdog: the pool looks for silent servers itself, and knows of attempts still to come."""
+        return self._runtime.silence + self._runtime.attempts * (self._runtime.deadline + LONGEST_DELAY)
 
     def generate(self, requests: Iterator[Request]) -> Iterator[Completion | None]:
         """Answer every request once (see `Backend`).
@@ -125,7 +131,8 @@ class EndpointBackend:
         except Exception as error:
             opened.set_exception(error)
             return
-        pool = Pool(exchange, self._endpoints, self._dialect, runtime.attempts, runtime.silence, self._care.lost)
+        pool = Pool(exchange, self._endpoints, self._dialect, runtime.attempts, runtime.silence, runtime.deadline,
+                    self._care.lost)
         closing = asyncio.create_task(self._closing.wait())
         opening = asyncio.create_task(self._care.open(pool, min(PATIENCE, runtime.silence)))
         try:

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from math import inf
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from factory.engine.errors import ModelError
-from factory.models.openai.faults import delay
+from factory.models.openai.faults import Fault, delay
 
-START = 64
+START, ALONE = 32, 128  # the first window of one server among several, and of the only one: it cannot take too much
 _SHRINK = 0.7
 _RECENT = 128
 _KNOWN = 4
@@ -29,9 +29,16 @@ _WIDER, _FASTER = 1.5, 1.15
 
 
 class Endpoint:
-    """One base URL. All times are seconds of one monotonic clock, given by the caller."""
+    """One base URL. All times are seconds of one monotonic clock, given by the caller.
 
-    def __init__(self, url: str, cap: int):
+    `last_answer` is when it answered last, `strikes` and `trouble` how many requests failed since and what was said
+    last. `denied` is a 403 of a server that has answered nobody: nothing more is sent until it is known whose fault it
+    is. `counts` says whether it tells how many tokens it has written.
+    """
+
+    denied: Fault | None
+
+    def __init__(self, url: str, cap: int, start: int = START):
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
             raise ModelError(f"endpoint {parts.scheme}://…@{parts.hostname}: a URL holds no password. Put the key into "
@@ -39,9 +46,11 @@ class Endpoint:
         self._base, self._query = parts.path.rstrip("/"), parts.query
         self.root = f"{parts.scheme}://{parts.netloc}"
         self.label = f"{self.root}{self._base}"
-        self.cap, self.limit = cap, float(min(START, cap))
+        self.cap, self.start, self.limit = cap, start, float(min(start, cap))
         self.up, self.in_flight, self.full = False, 0, False
-        self.reason = "it has not answered yet"
+        self.reason, self.trouble = "it has not answered yet", ""
+        self.last_answer, self.strikes, self.denied = -inf, 0, None
+        self.counts = False
         self._counted, self._grown = 0, 0
         self._tokens: float | None = None
         self._slow_start, self._shrunk, self._resume = True, -inf, 0.0
@@ -55,9 +64,24 @@ class Endpoint:
         """The URL of a path under the base URL, with the base's own query."""
         return f"{self.label}/{path}" + (f"?{self._query}" if self._query else "")
 
+    def shown(self, path: str) -> str:
+        """The same for a reader: a query may hold a key, so its values are left out."""
+        names = [name for name, _ in parse_qsl(self._query, keep_blank_values=True)]
+        return f"{self.label}/{path}" + (f"?{'&'.join(f'{quote(name)}=***' for name in names)}" if self._query else "")
+
+    @property
+    def proven(self) -> bool:
+        """Whether it has ever answered."""
+        return self.last_answer > -inf
+
+    @property
+    def state(self) -> str:
+        """What is wrong with it, as far as is known."""
+        return self.reason if not self.up else self.trouble or "it hangs"
+
     def has_room(self, now: float) -> bool:
         """Whether a request may be sent there now."""
-        return self.up and self.in_flight < int(self.limit) and now >= self._resume
+        return self.up and self.denied is None and self.in_flight < int(self.limit) and now >= self._resume
 
     def pause(self, now: float) -> float:
         """Seconds until it may be asked again; 0 when nothing but its window says no."""
@@ -80,6 +104,7 @@ class Endpoint:
         if self.full:
             self.limit = min(self.limit + (1.0 if self._slow_start else 1.0 / self.limit), float(self.cap))
         self.refusals, self._answered_since = 0, True
+        self.last_answer, self.strikes, self.trouble, self.denied = now, 0, "", None
         self._recent.append(now)
         self._learn(now)
 
@@ -101,7 +126,7 @@ class Endpoint:
 
     def found(self) -> None:
         """It can be reached (again): begin with a small window."""
-        self.up, self.limit, self._slow_start = True, min(self.limit, float(START)), True
+        self.up, self.limit, self._slow_start = True, min(self.limit, float(self.start)), True
         self._resume, self.refusals, self._answered_since = 0.0, 0, True
         self._recent.clear()
 
@@ -117,7 +142,7 @@ class Endpoint:
 
     def told(self, tokens: float) -> bool:
         """The server says how many tokens it has written; whether that is more than before."""
-        known, self._tokens = self._tokens, tokens
+        known, self._tokens, self.counts = self._tokens, tokens, True
         more = 0 if known is None else int(tokens - known if tokens >= known else tokens)
         self._grown += more
         return more > 0

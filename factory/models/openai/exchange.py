@@ -69,16 +69,15 @@ class Exchange:
                     payload = await _read_stream(response, alive)
                 else:
                     payload = json.loads(await response.read())
-        except (Fault, ModelError):
+            return wire.read(payload, request, attempts)
+        except Fault:
             raise
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             raise Fault(Act.RETRY, "bad_response", "the answer is no JSON") from None
         except Exception as error:
-            fault = from_exception(error)
-            if fault is None:
-                raise
-            raise fault from None
-        return wire.read(payload, request, attempts)
+            # Whatever one answer does to its reader is the trouble of one row.
+            told = f"the answer cannot be read: {type(error).__name__}: {error}"
+            raise from_exception(error) or Fault(Act.RETRY, "bad_response", told) from None
 
     def stopping(self, endpoint: Endpoint, fault: Fault) -> ModelError:
         """The error of a server that answers nobody."""
@@ -87,6 +86,10 @@ class Exchange:
             held = "holds a key that it refuses" if self._secret is not None else "is not set"
             return ModelError(f"endpoint {endpoint.label}: access denied ({said}). The environment variable "
                               f"{self._variable} {held}: set it, or name another in `runtime.model.key`")
+        if fault.kind == "refused":
+            return ModelError(f"endpoint {endpoint.label}: access denied ({said}), and it has answered nobody yet. "
+                              f"Check the key in the environment variable {self._variable} and what the account may "
+                              "use; if it refuses these prompts only, take them out")
         if fault.kind == "no_credit":
             return ModelError(f"endpoint {endpoint.label}: the account has no credit left ({said}). What was answered "
                               "is kept; the same command goes on from there")

@@ -1,6 +1,6 @@
 """What can go wrong with one request, and what to do about each.
 
-    WAIT     the server is full (429, 503, 529): ask again later; costs the row no attempt
+    WAIT     the server is full (429, 503, 529): ask again later; costs the row no attempt (see `pool` for when it does)
     RETRY    this attempt failed (5xx, reset, time-out, nonsense): ask again, `attempts` times in all
     DOWN     the server cannot be reached: ask another one, or this one when it is back; costs no attempt, but where a
              gateway says so (502) it does, since the request itself may be what brings its server down
@@ -8,6 +8,7 @@
     RENAME   the server wants `max_completion_tokens`
     REJECT   the prompt is too long: a rejected row
     FAIL     the server will never answer this: a failed row
+    DENY     403: a refused key where the server has answered nobody, a refused prompt where it has
     STOP     the server will answer nobody (key, model, credit): the step stops
 
 Delays have full jitter (uniform between 0 and an exponential bound), so that requests that failed together do not
@@ -28,8 +29,9 @@ from enum import Enum, auto
 from typing import Any
 
 _SHOWN, _READ = 300, 2000
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
+_FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 _FULL = frozenset({429, 503, 529})
+_VAST = "request too large"
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 _TOO_LONG = re.compile(r"context[ _-]?(?:length|size|window)|maximum model length|prompt is too long|input token count"
                        r"|too many (?:input |prompt )?tokens|max_new_tokens.{0,20}must be", re.IGNORECASE)
@@ -37,6 +39,7 @@ _CONTEXT = re.compile(r"(?:context[ _]length|context size|context window|model l
 _TOGETHER = re.compile(r"requested|max_tokens|max_completion_tokens|completion", re.IGNORECASE)
 _PROMPT = re.compile(r"(\d+) (?:in the (?:messages|prompt)|(?:tokens )?(?:from|of) (?:the )?(?:text )?input"
                      r"|input tokens|prompt tokens)", re.IGNORECASE)
+_LEAST = re.compile(r"at least \d+ (?:input|prompt) tokens", re.IGNORECASE)
 
 
 class Act(Enum):
@@ -49,21 +52,22 @@ class Act(Enum):
     RENAME = auto()
     REJECT = auto()
     FAIL = auto()
+    DENY = auto()
     STOP = auto()
 
 
 class Fault(Exception):
     """One request was not answered. `kind` is the error's class in one word, `wait` the seconds the server asked for,
-    `room` the new tokens that would fit."""
+    `room` the new tokens that would fit, at most so many where it is `vague`."""
 
-    def __init__(self, act: Act, kind: str, text: str, *, wait: float = 0.0, room: int = 0):
+    def __init__(self, act: Act, kind: str, text: str, *, wait: float = 0.0, room: int = 0, vague: bool = False):
         super().__init__(f"{kind}: {text}")
-        self.act, self.kind, self.text, self.wait, self.room = act, kind, text, wait, room
+        self.act, self.kind, self.text, self.wait, self.room, self.vague = act, kind, text, wait, room, vague
 
 
 def delay(times: int, least: float = 0.0) -> float:
     """Seconds to wait after the `times`-th fault of a request, at least `least`."""
-    bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(times - 1, 10))
+    bound = min(LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(times - 1, 10))
     return least + random.uniform(0, max(bound, least / 4))
 
 
@@ -73,10 +77,15 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     what = f"status {status}" + (f", {text}" if text else "")
     if status == 402 or "insufficient_quota" in code or "insufficient_quota" in text:
         return Fault(Act.STOP, "no_credit", what)
-    if status in (401, 403):
+    if status == 401:
         return Fault(Act.STOP, "refused_key", what)
+    if status == 403:
+        return Fault(Act.DENY, "refused", what)
     if status in (404, 405, 410) or 300 <= status < 400:
         return Fault(Act.STOP, "not_served", what)
+    if status == 429 and _VAST in text.lower():
+        # One request is more than a minute's allowance: no pause makes it smaller.
+        return Fault(Act.FAIL, "bad_request", what)
     if status in _FULL or "overloaded" in code:
         return Fault(Act.WAIT, "overload", what, wait=_retry_after(headers))
     if status == 408:
@@ -92,7 +101,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
 def fault_in_body(error: Any) -> Fault:
     """The fault of a success whose body holds an error, as gateways send it."""
     code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, str) and code.isdigit():
+    if isinstance(code, str) and code.isdecimal() and len(code) == 3:
         code = int(code)
     if isinstance(code, int) and 400 <= code < 600:
         return from_status(code, {}, json.dumps({"error": error}).encode())
@@ -129,9 +138,11 @@ def _refused(text: str, code: str, what: str) -> Fault:
         return Fault(Act.RENAME, "bad_request", what)
     if "context_length" in code or _TOO_LONG.search(text):
         context, prompt = _CONTEXT.search(text), _PROMPT.search(text)
-        room = int(context[1]) - int(prompt[1]) if context and prompt and _TOGETHER.search(text) else 0
+        # An upper bound is what a prompt may have, not what this one has.
+        both = context and prompt and _TOGETHER.search(text) and "upper bound" not in text.lower()
+        room = int(context[1]) - int(prompt[1]) if both and context and prompt else 0
         if room > 0:
-            return Fault(Act.SHORTEN, "bad_request", what, room=room)
+            return Fault(Act.SHORTEN, "bad_request", what, room=room, vague=bool(_LEAST.search(text)))
         return Fault(Act.REJECT, "prompt_too_long", text)
     return Fault(Act.FAIL, "bad_request", what)
 

@@ -44,6 +44,8 @@ async def look(exchange: Exchange, endpoint: Endpoint, name: str) -> Listing:
         return Listing(())
     if status != 200:
         fault = from_status(status, {}, body)
+        if fault.act is Act.DENY:
+            fault = Fault(Act.STOP, "refused_key", fault.text)
         if fault.act in (Act.STOP, Act.FAIL):
             raise exchange.stopping(endpoint, fault)
         raise Fault(Act.DOWN, "connection", fault.text)

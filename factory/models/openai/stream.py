@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from factory.models.openai.faults import Act, Fault
+from factory.models.openai.wire import read_parts
 
 _TEXTS = ("text", "content", "reasoning_content", "reasoning")
 
@@ -71,13 +72,17 @@ class Stream:
             raise Fault(Act.RETRY, "bad_response", "the stream holds an event that is no JSON object")
         self._error = event.get("error") or self._error
         self._usage = event.get("usage") or self._usage
-        for choice in event.get("choices") or ():
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and not choice.get("index"):
                 self._add(choice)
 
     def _add(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
         said = delta if isinstance(delta, dict) else choice
+        if isinstance(content := said.get("content"), list):
+            text, thought = read_parts(content)
+            said = {"reasoning_content": thought, **said, "content": text}
         found = False
         for name, parts in self._texts.items():
             piece = said.get(name)

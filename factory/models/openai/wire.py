@@ -6,8 +6,9 @@ Where this process has the model's tokenizer, every request is a list of token i
 row's text can never become a control token; the answer's token ids are asked for too, because only they tell a
 reasoning tag that a tokenizer declares special from the control tokens that are no text.
 
-Reasoning that a server reports apart is joined to the text: "<think>\\n", the reasoning, "\\n</think>\\n\\n", the
-content; without the opening where the prefill has made it, without the closing where the limit cut the thinking.
+Reasoning that a server reports apart (in a field, or as `thinking` parts of the content) is joined to the text:
+"<think>\\n", the reasoning, "\\n</think>\\n\\n", the content; without the opening where the prefill has made it,
+without the closing where the limit cut the thinking.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def compose(request: Request, dialect: Dialect, room: int | None, ids: Sequence[
         body["stop"] = list(sampling.stop)
     if dialect.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
+    if sampling.extra:
+        body |= json.loads(sampling.extra)
     if dialect.options:
         body = {name: value for name, value in {**body, **dialect.options}.items() if value is not None}
     return path, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -105,11 +108,15 @@ def read(payload: Any, request: Request, attempts: int) -> Answer:
     text, reason = _text(choice, request, reason)
     tokens_in, tokens_out, cached = _usage(payload.get("usage"))
     ids = choice.get("token_ids")
+    if isinstance(ids, list) and not all(type(one) is int and one >= 0 for one in ids):
+        raise Fault(Act.RETRY, "bad_response", "expected `token_ids` to be a list of numbers")
     return Answer(Completion(request.key, text, reason, tokens_in, tokens_out, cached_in=cached, attempts=attempts),
                   tuple(ids) if isinstance(ids, list) else None)
 
 
 def _reason(told: Any) -> str:
+    if told is not None and not isinstance(told, str):
+        raise Fault(Act.RETRY, "bad_response", "expected `finish_reason` to be a string")
     if told in _BROKEN:
         raise Fault(Act.RETRY, "server_error", f"the server gave the answer up (finish_reason {told})")
     return "length" if told in _CUT else "content_filter" if told == "content_filter" else "stop"
@@ -119,6 +126,9 @@ def _text(choice: Mapping[str, Any], request: Request, reason: str) -> tuple[str
     message = choice.get("message")
     said = choice.get("text") if message is None else message.get("content") if isinstance(message, dict) else 0
     thought = (message.get("reasoning_content") or message.get("reasoning")) if isinstance(message, dict) else None
+    if isinstance(said, list):
+        said, thinking = read_parts(said)
+        thought = thought or thinking
     if said is not None and not isinstance(said, str):
         raise Fault(Act.RETRY, "bad_response", "expected the choice's text to be a string")
     text = said or ""
@@ -127,6 +137,25 @@ def _text(choice: Mapping[str, Any], request: Request, reason: str) -> tuple[str
     if isinstance(thought, str) and thought:
         text = _join(thought, text, request.prefill, reason)
     return text, reason
+
+
+def read_parts(content: Sequence[Any]) -> tuple[str, str]:
+    """(text, thought) of content that is a list of parts, as Mistral writes it; other kinds of part are no text.
+
+    Raises:
+        Fault: a part is no object, or its text no string.
+    """
+    text: list[str] = []
+    thought: list[str] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "thinking" and isinstance(inner := part.get("thinking"), list):
+            thought += [piece for piece in read_parts(inner) if piece]
+        elif kind in ("text", "thinking") and isinstance(part.get(kind), str):
+            (text if kind == "text" else thought).append(part[kind])
+        elif not isinstance(part, dict) or kind in ("text", "thinking"):
+            raise Fault(Act.RETRY, "bad_response", "expected the parts of the content to be texts")
+    return "".join(text), "".join(thought)
 
 
 def _join(thought: str, text: str, prefill: str, reason: str) -> str:
