@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-
 OWN_FIELDS = frozenset({
     "model", "messages", "prompt", "n", "best_of", "seed", "temperature", "top_p", "top_k", "max_tokens",
     "max_completion_tokens", "stop", "stream", "stream_options", "echo", "logprobs", "return_token_ids",

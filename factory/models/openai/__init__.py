@@ -86,8 +86,8 @@ def _sendable(runtime: ModelRuntime) -> dict[str, object]:
         raise ModelError(f"`runtime.model.options` cannot be sent as JSON: {error}") from None
     for name, value in runtime.options.items():
         if name in OWN_FIELDS and not (value is None and name in _LEFT_OUT):
-            raise ModelError(f"`runtime.model.options.{name}` would change what is asked behind the recipe's back: set it "
-                             "in the step's `params`" + (" (null leaves it out)" if name in _LEFT_OUT else ""))
+            raise ModelError(f"`runtime.model.options.{name}` would change what is asked behind the recipe's back: set "
+                             "it in the step's `params`" + (" (null leaves it out)" if name in _LEFT_OUT else ""))
         if name in _CHANGING:
             raise ModelError(f"`runtime.model.options.{name}` changes what is answered, so it is no runtime setting: "
                              "write it in the step's `params.extra`")
