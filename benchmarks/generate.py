@@ -85,7 +85,7 @@ def drive(recipe: Path, root: Path, until: str = "samples") -> Watched:
 
 
 def _watch(driver: psutil.Process, watched: Watched, ended: threading.Event) -> None:
-    while not ended.wait(0.05):
+    while not ended.wait(0.25):
         try:
             for process in (driver, *driver.children(recursive=True)):
                 _look(process, watched)
@@ -137,7 +137,7 @@ def replayed(folder: Path, samples: int, size: int) -> Watched:
     bodies(samples // PER_PROMPT, size * PER_PROMPT).write_parquet(source)
     text = (f"{{{{ body[{answer} * sample_index:{answer} * (sample_index + 1)] }}}} "
             "{{ rng.integer(100000, 999999) }}")
-    recipe = replay_recipe(folder, samples, text, source, max(1, (8 << 20) // (size * PER_PROMPT)))
+    recipe = replay_recipe(folder, samples, text, source, max(1, (32 << 20) // (size * PER_PROMPT)))
     drive(recipe, folder / "warehouse", "prompts")
     return drive(recipe, folder / "warehouse")
 

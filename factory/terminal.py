@@ -76,7 +76,7 @@ def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
     console.print()
     entry(" · ".join(part for part in (
         f"run {report.run_id} {report.status} in {span(sum(step.seconds for step in report.steps))}",
-        f"{tokens:,} tokens written" if tokens else "", spent(report.steps, report.manifests),
+        f"{tokens:,} tokens written" if tokens else "", spent(report.steps),
         f"warehouse {warehouse}") if part))
     _show_cost(report, Warehouse(warehouse))
     for found in report.manifests.values():

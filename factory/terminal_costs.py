@@ -56,12 +56,11 @@ def cost_column(warehouse: Warehouse, manifests: Iterable[Manifest]) -> dict[str
     return {ref: money(cost, currency) for ref, cost, currency in found.iter_rows()}
 
 
-def spent(steps: Iterable[StepReport], manifests: dict[str, Manifest]) -> str:
+def spent(steps: Iterable[StepReport]) -> str:
     """What the answers of a run cost, one amount for each currency; empty where no model had a price."""
     total: dict[str, float] = {}
     for step in steps:
-        made = manifests.get(step.step)
-        currency = made.facts.get("currency") if made is not None else None
+        currency = step.facts.get("currency")
         if currency and not step.reused:
             total[currency] = total.get(currency, 0.0) + step.usage.cost
     return " and ".join(money(amount, currency) for currency, amount in total.items())

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from warehouse.objectstore import Store
-from warehouse.parts import part_schema, read_part, scan_parts
+from warehouse.parts import part_schema, read_part, read_rows_between, scan_parts
 from warehouse.records import Manifest, Part
 
 PARENT = "parent_row_id"
@@ -187,6 +187,9 @@ def _read_matching(store: Store, parts: Sequence[Part], ids: pl.Series, key: str
     frames = []
     for part in parts:
         available = part_schema(store, part)
-        frame = read_part(store, part, [name for name in columns if name in available])
-        frames.append(frame.filter(pl.col(key).is_in(ids.implode())))
+        places = read_part(store, part, [key])[key].is_in(ids.implode()).arg_true()
+        if places.len():
+            present = [name for name in columns if name in available]
+            frame = read_rows_between(store, part, present, int(places[0]), int(places[-1]) + 1)
+            frames.append(frame.filter(pl.col(key).is_in(ids.implode())))
     return pl.concat([empty, *frames], how="diagonal_relaxed")

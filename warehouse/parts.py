@@ -158,6 +158,17 @@ def read_file(store: Store, key: str, columns: Sequence[str] | None = None) -> p
                            storage_options=store.storage_options)
 
 
+def read_rows_between(store: Store, part: Part, columns: Sequence[str], start: int, stop: int) -> pl.DataFrame:
+    """Rows `start:stop` of a part, reading only the row groups that hold them. Raises as `read_part`."""
+    if (start, stop) == (0, part.rows):
+        return read_part(store, part, columns)
+    try:
+        scan = pl.scan_parquet(store.url(part.path), glob=False, storage_options=store.storage_options)
+        return scan.slice(start, stop - start).select(columns).collect()
+    except (pl.exceptions.ComputeError, OSError) as error:
+        raise _damage(store, part, error) from error
+
+
 def file_schema(url: str, options: dict[str, str] | None) -> dict[str, pl.DataType]:
     """Columns and dtypes of a Parquet file, from its footer. Raises what polars raises."""
     if options is None:

@@ -68,7 +68,7 @@ class Driver:
         self.progress: Progress = progress or Silent()
         self.retry_failed = retry_failed
         self.stopping = False
-        self._spent = Usage()
+        self._spent, self._priced = Usage(), dict[str, str]()
         self.report = RunReport(uuid.uuid4().hex[:12], plan.recipe_name)
 
     def run(self) -> RunReport:
@@ -106,12 +106,13 @@ class Driver:
         return report
 
     def _try(self, step: Step, report: StepReport) -> StepReport:
-        started, self._spent = time.monotonic(), Usage()
+        started, self._spent, self._priced = time.monotonic(), Usage(), {}
 
         def ended(**found: Any) -> StepReport:
             seconds = round(time.monotonic() - started, 3)
             usage = self._spent.model_copy(update={"seconds": seconds})
-            return report.model_copy(update={**found, "seconds": seconds, "usage": usage})
+            facts = {**self._priced, **found.pop("facts", {})}
+            return report.model_copy(update={**found, "seconds": seconds, "usage": usage, "facts": facts})
 
         inputs = [self.report.manifests[name] for name in step.inputs]
         try:
@@ -226,6 +227,8 @@ class Driver:
         self._spent += Usage(tokens_in=event.get("tokens_in", 0), tokens_out=event.get("tokens_out", 0),
                              requested=event.get("answers", 0), reused=event.get("reused", 0),
                              cost=event.get("cost", 0.0))
+        if "currency" in event:
+            self._priced = {"currency": event["currency"]}
         self.progress.event(event)
 
     def _forget(self, prepared: Prepared, records: list[ShardRecord]) -> None:

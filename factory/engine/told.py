@@ -69,7 +69,8 @@ def describe(report: StepReport) -> str:
     if report.status == "failed":
         return f"failed: {(report.error or '').splitlines()[0] if report.error else ''}"
     if report.status != "done":
-        return report.status
+        return ", ".join([report.status, *_asked(report), "kept for the next run"]) if report.usage.requested else (
+            report.status)
     if report.kind in ("checkpoint", "report"):
         return figures(report.facts["metrics"], 2).removesuffix(", …")
     if report.kind == "gate":
@@ -77,11 +78,15 @@ def describe(report: StepReport) -> str:
     shown = f"{counts.kept:,} of {counts.owed:,} kept" if counts.rejected or counts.failed else f"{counts.kept:,} rows"
     extra = [f"{counts.failed:,} failed" if counts.failed else ""]
     if not report.reused and report.usage.requested + report.usage.reused:
-        extra.append(f"{report.usage.requested:,} asked")
-        extra.append(f"{report.usage.reused:,} reused" if report.usage.reused else "")
-        currency = report.facts.get("currency")
-        extra.append(money(report.usage.cost, currency) if currency and report.usage.cost else "")
+        extra += _asked(report)
     return ", ".join(part for part in (shown, *extra) if part)
+
+
+def _asked(report: StepReport) -> list[str]:
+    """What this run asked for, took over and paid."""
+    usage, currency = report.usage, report.facts.get("currency")
+    return [f"{usage.requested:,} asked", *([f"{usage.reused:,} reused"] if usage.reused else []),
+            *([money(usage.cost, currency)] if currency and usage.cost else [])]
 
 
 def figures(metrics: Mapping[str, float], most: int = 6) -> str:

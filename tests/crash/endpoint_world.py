@@ -26,7 +26,7 @@ from crash_world import PATIENCE, RUNNER, TAG, wait_until
 import factory
 from factory.engine.run import RunReport
 from warehouse import Warehouse
-from warehouse.journal import SUFFIX, JournalIndex, endings
+from warehouse.journal import SUFFIX, JournalIndex, answers
 
 SERVER = Path(__file__).parents[2] / "benchmarks" / "scripted_server.py"
 POISON = "this prompt always fails"
@@ -185,7 +185,7 @@ class EndpointWorld:
         """Beginnings of the hashes of all requests whose answer is whole in a journal."""
         found: set[str] = set()
         for folder in self.root.glob("work/*/journal"):
-            keys = [key.hex() for segment in folder.glob(f"*{SUFFIX}") for key, _, _ in endings(segment.read_bytes())]
+            keys = [one.key for segment in folder.glob(f"*{SUFFIX}") for one in answers(segment.read_bytes())]
             index = JournalIndex(folder)
             found.update(answer.text[:MARK] for answer in index.find(keys, [self.max_tokens] * len(keys)).values())
             index.close()
