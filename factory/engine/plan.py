@@ -32,6 +32,7 @@ from factory.engine.recipe_yaml import near, validation_error
 from factory.engine.runtime import StepRuntime
 from factory.engine.unroll import FlatStep, flatten
 from factory.engine.where import Rule, dedup_rule, misfit, parse_where
+from factory.models.open import check_runnable
 from factory.models.spec import ModelSpec, ResolvedModel, resolve
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -229,6 +230,11 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
     source, extra = _source_and_extra(loaded, flat, spec, params, context)
     model_step = decl.model if decl.model is not None and decl.model not in loaded.recipe.models else None
     resolved = models.get(decl.model) if decl.model is not None and model_step is None else None
+    if resolved is not None and spec.asks_model:
+        try:
+            check_runnable(resolved, runtime.backend.over(resolved.spec.runtime))
+        except ModelError as error:
+            raise loaded.error(str(error), *flat.at, "runtime") from None
     inputs = [*decl.sources, *dict.fromkeys(rule.step for rule in rules if rule.step not in decl.sources),
               *decl.compared]
     if model_step is not None:

@@ -64,6 +64,16 @@ def open_backend(model: ResolvedModel, runtime: ModelRuntime | None = None,
     return Watched(lambda: opener(model, runtime), model.name, runtime, tell)
 
 
+def check_runnable(model: ResolvedModel, runtime: ModelRuntime) -> None:
+    """Find what can be found wrong without loading anything. Raises ModelError."""
+    name = choose_name(model, runtime)
+    if name not in _names():
+        raise _unknown(name)
+    if runtime.endpoint == "managed" and model.kind not in ("hub", "folder", "gguf"):
+        raise ModelError(f"model {model.name} is of kind {model.kind!r}: `endpoint: managed` starts a server for a "
+                         "model whose files are here. Name the URL of the server that has it")
+
+
 def choose_name(model: ResolvedModel, runtime: ModelRuntime) -> str:
     """The backend that answers for a model: the one of `runtime.backend`, or the one that fits. Raises ModelError for a
     model that is served elsewhere, without an endpoint."""
@@ -92,7 +102,11 @@ def _find_opener(name: str) -> Opener:
             if point.name == name:
                 point.load()
     if name not in _OPENERS:
-        near = difflib.get_close_matches(name, _names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"installed are {', '.join(_names())}."
-        raise ModelError(f"unknown model backend {name!r}: {hint}")
+        raise _unknown(name)
     return _OPENERS[name]
+
+
+def _unknown(name: str) -> ModelError:
+    near = difflib.get_close_matches(name, _names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"installed are {', '.join(_names())}."
+    return ModelError(f"unknown model backend {name!r}: {hint}")

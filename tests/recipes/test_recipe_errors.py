@@ -201,6 +201,25 @@ def test_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert error.line == GOOD.count("\n") + 1
 
 
+SAMPLES = 'params: {n: "${n}", max_tokens: 16}'
+SERVED = "served: big\n    revision: r1"
+
+
+@pytest.mark.parametrize(("model", "runtime", "words"), [
+    (SERVED, "{}", "runtime.model.endpoint"), (SERVED, "{endpoint: managed}", "the URL of the server"),
+    (REPLAY, "{backend: replya}", "'replay'"), (SERVED, "{endpoint: '127.0.0.1:8000/v1'}", "http://"),
+    (SERVED, "{endpoint: []}", "http://"), (SERVED, "{endpoint: 'http://h/v1', price: {input: 1}}", "output"),
+    (SERVED, "{endpoint: 'http://h/v1', key: gsk_secret}", "environment variable")])
+def test_a_model_that_could_not_be_asked(tmp_path: Path, model: str, runtime: str, words: str) -> None:
+    text = GOOD.replace(REPLAY, model, 1).replace(SAMPLES, f"{SAMPLES}\n    runtime: {{model: {runtime}}}", 1)
+    (tmp_path / "r.yaml").write_text(text)
+    error = refused(tmp_path)
+    assert isinstance(error, RecipeError)
+    assert (error.field or "").startswith("steps.samples.runtime")
+    assert words in str(error)
+    assert "gsk_secret" not in str(error)
+
+
 @pytest.mark.parametrize(("path", "words"), [
     ("steps.sampels.params.n", "'samples'"), ("stesp.samples.params.n", "'steps'"),
     ("steps.samples.params.n.deep", "holds no fields"), ("models.rules.replay.rules.4.text", "list of 1"),
