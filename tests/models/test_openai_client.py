@@ -24,6 +24,7 @@ from factory.engine.errors import BackendDied, ModelError
 from factory.models.base import Completion, Request, Sampling
 from factory.models.openai import faults, open_openai
 from factory.models.openai.client import EndpointBackend
+from factory.models.openai.endpoint import ALONE
 from factory.models.runtime import ModelRuntime
 from factory.models.spec import ModelSpec, resolve
 from factory.models.watch import Watched
@@ -423,7 +424,7 @@ def test_a_key_that_is_refused_to_all_stops_the_step(monkeypatch: pytest.MonkeyP
           pytest.raises(ModelError, match=r"go away.*OPENAI_API_KEY") as caught):
         answers(backend, map(ask, range(500)))
     assert not isinstance(caught.value, BackendDied)
-    assert len(bodies) <= 64
+    assert len(bodies) <= ALONE
 
 
 def test_the_last_words_of_a_server_that_refuses_all() -> None:
