@@ -215,7 +215,7 @@ class Builder:
             ids.append(own)
             keys.append(pl.Series("row_key", own_keys, dtype=pl.Binary))
             told.append((f"{number:05d}", self.run, "bench:1", now(), counted.owed, counted.kept, counted.rejected,
-                         counted.failed, 0, 0, 0, 0, 0.1))
+                         counted.failed, 0, 0, 0, 0, 0.1, None, None))
         tables["shards"] = [write_part(self.store, pl.DataFrame(told, schema=SHARDS, orient="row"))]
         usage = Usage(tokens_in=80 * counts.owed, tokens_out=200 * counts.kept, requested=counts.owed, seconds=1.0)
         made = self.commit(dataset, "rows", op, tables, schemas, counts=counts, content=content, rows=counts.kept,
