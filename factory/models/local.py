@@ -27,6 +27,16 @@ from factory.models.spec import ResolvedModel, pretrained
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
 
 
+def refuse_without_files(model: ResolvedModel, who: str) -> None:
+    """Raises ModelError for a model that `who` cannot load: one that is only an architecture, or has no files here."""
+    if model.kind == "config":
+        raise ModelError(f"model {model.name} is only an architecture: it has nothing to say before a train step has "
+                         "trained it. Name that step as `model`")
+    if model.kind not in ("hub", "folder", "gguf"):
+        raise ModelError(f"model {model.name} is of kind {model.kind!r}: {who} loads hub models, folders and .gguf "
+                         "files. Leave runtime.backend at auto")
+
+
 def folder(model: ResolvedModel) -> Path:
     """Where vLLM and transformers load a model from: its folder, or for a hub model the repository's name.
 
@@ -34,12 +44,7 @@ def folder(model: ResolvedModel) -> Path:
         ModelError: the kind has no files, or a GGUF file cannot be read or kept.
         MissingExtraError: torch or transformers, which read GGUF files, are not installed.
     """
-    if model.kind == "config":
-        raise ModelError(f"model {model.name} is only an architecture: it has nothing to say before a train step has "
-                         "trained it. Name that step as `model`")
-    if model.kind not in ("hub", "folder", "gguf"):
-        raise ModelError(f"model {model.name} is of kind {model.kind!r}: an engine on this machine loads hub models, "
-                         "folders and .gguf files. Leave runtime.backend at auto")
+    refuse_without_files(model, "an engine on this machine")
     if model.kind != "gguf":
         return Path(model.location)
     kept = cache() / f"gguf-{model.identity['gguf']}"

@@ -21,6 +21,7 @@ from typing import Any
 from factory.engine.errors import MissingExtraError, ModelError
 from factory.models.base import Completion, Request
 from factory.models.decode import Batch, Row
+from factory.models.local import refuse_without_files
 from factory.models.open import backend
 from factory.models.quiet import quietly
 from factory.models.rendering import Renderer, cut_at_stop, refuse_extra
@@ -136,12 +137,7 @@ def open_transformers(model: ResolvedModel, runtime: ModelRuntime) -> Transforme
         ModelError: the kind does not fit, or the files cannot be loaded.
         MissingExtraError: torch or transformers is not installed.
     """
-    if model.kind == "config":
-        raise ModelError(f"model {model.name} is only an architecture: it has nothing to say before a train step has "
-                         "trained it. Name that step as `model`")
-    if model.kind not in ("hub", "folder", "gguf"):
-        raise ModelError(f"model {model.name} is of kind {model.kind!r}: the transformers backend loads hub models, "
-                         "folders and .gguf files. Leave runtime.backend at auto")
+    refuse_without_files(model, "the transformers backend")
     # Threads that spin while they wait ruin each other where cores are shared: two models at once wrote 15 tokens/s
     # each with libgomp's default and 52 with this, for about a tenth less when alone. It must be set before torch
     # is loaded.

@@ -59,6 +59,18 @@ steps:
 """
 
 
+def tagged(tag: str) -> list[psutil.Process]:
+    """Processes that carry a world's tag and are alive."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(TAG) == tag and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
 class World:
     """One warehouse, one recipe, one request log, and the processes started on them."""
 
@@ -91,14 +103,7 @@ class World:
 
     def living(self) -> list[psutil.Process]:
         """Processes of this world that are alive."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(TAG) == self.tag and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
+        return tagged(self.tag)
 
     def workers(self) -> list[psutil.Process]:
         """The executor's worker processes."""

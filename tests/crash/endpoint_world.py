@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from crash_world import PATIENCE, RUNNER, TAG, wait_until
+from crash_world import PATIENCE, RUNNER, TAG, tagged, wait_until
 
 import factory
 from factory.engine.run import RunReport
@@ -147,14 +147,7 @@ class EndpointWorld:
 
     def living(self) -> list[psutil.Process]:
         """Processes of this world that are alive."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(TAG) == self.tag and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
+        return tagged(self.tag)
 
     def rows(self) -> dict[tuple[str, int], tuple[str, str, int, int]]:
         """(prompt, sample) -> (response, finish_reason, tokens_in, tokens_out)."""

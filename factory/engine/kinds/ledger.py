@@ -36,10 +36,9 @@ class Ledger:
         self.asked += 1
         self._failed += completion.error is not None
         told = self._untold
-        if completion.rejected is not None:  # it was never sent
-            told["answers"] += 1
-            return
         told["answers"] += 1
+        if completion.rejected is not None:  # it was never sent
+            return
         told["tokens_in"] += completion.tokens_in
         told["tokens_out"] += completion.tokens_out
         told["accepted"] += completion.error is None
