@@ -186,10 +186,10 @@ def pairs(step: Side, bare: Side, count: int, title: str, console: Console) -> f
 
 
 def write_recipe(folder: Path, asked: argparse.Namespace, model: dict[str, Any], settings: dict[str, Any]) -> Path:
-    """A recipe that asks a model `asked.prompts` questions of 10 to 300 words."""
+    """A recipe that asks a model `asked.prompts` questions of 10 to 60 words."""
     from store import texts
 
-    lengths = [round(10 * 30 ** (number / max(1, asked.prompts - 1))) for number in range(asked.prompts)]
+    lengths = [round(10 * 6 ** (number / max(1, asked.prompts - 1))) for number in range(asked.prompts)]
     lengths = [lengths[number * 89 % asked.prompts] for number in range(asked.prompts)]
     words = texts(asked.prompts, 2400).str.split(" ").to_list()
     with (folder / "prompts.jsonl").open("w") as file:

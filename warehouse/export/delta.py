@@ -118,7 +118,7 @@ def _warehouse_id(dataset: Dataset) -> str:
 def _open(dataset: Dataset, target: str, columns: dict[str, pl.DataType],
           options: dict[str, str] | None) -> DeltaTable:
     """The table of this dataset at `target`; made, without rows, when nothing is there."""
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import DeltaError
 
     expected = {OWN + "dataset": dataset.manifest.dataset, OWN + "warehouseId": _warehouse_id(dataset)}
@@ -127,9 +127,10 @@ def _open(dataset: Dataset, target: str, columns: dict[str, pl.DataType],
                              "that is empty or does not exist")
     if not DeltaTable.is_deltatable(target, options):
         try:
-            table = DeltaTable.create(
+            table = DeltaTable.create(  # tried again, who comes second would write its creation as version 1
                 target, _arrow_schema(columns), name=dataset.manifest.dataset, storage_options=options,
                 configuration={**expected, "delta.enableExpiredLogCleanup": "false"}, raise_if_key_not_exists=False,
+                commit_properties=CommitProperties(max_commit_retries=0),
                 description=f"Versions of the dataset {dataset.manifest.dataset}")
             faults.point("export.created")
             return table
