@@ -89,8 +89,10 @@ def bare_engine(arguments: str) -> dict[str, float]:
     """vLLM alone: `LLM.chat` with the requests."""
     from vllm import LLM, SamplingParams
 
+    from factory.models.vllm_host import fitting
+
     requests: list[Request] = pickle.loads(Path(os.environ[REQUESTS]).read_bytes())
-    engine = LLM(**json.loads(arguments))
+    engine = LLM(**fitting(json.loads(arguments)))
     started = time.monotonic()
     settings = [SamplingParams(temperature=one.sampling.temperature, top_p=one.sampling.top_p, seed=one.seed,
                                max_tokens=one.sampling.max_tokens) for one in requests]

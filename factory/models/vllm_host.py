@@ -52,8 +52,8 @@ class Engine:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._out = outbox
-        fitting = EngineArgs(**_fitting(arguments))
-        self._engine: Any = LLMEngine.from_engine_args(fitting, usage_context=UsageContext.LLM_CLASS)
+        settings = EngineArgs(**fitting(arguments))
+        self._engine: Any = LLMEngine.from_engine_args(settings, usage_context=UsageContext.LLM_CLASS)
         self._written = 0
         self._waiting: set[str] = set()  # asked, nothing written yet
         self._told = time.monotonic()
@@ -109,7 +109,7 @@ class Engine:
         self._engine.engine_core.shutdown(timeout=_SHUTDOWN_SECONDS)
 
 
-def _fitting(arguments: dict[str, Any]) -> dict[str, Any]:
+def fitting(arguments: dict[str, Any]) -> dict[str, Any]:
     """The engine's arguments, with what has to differ on a CPU: no compilation, `dtype` auto is float32, and a prompt
     is read in one piece, since a request with a seed that is read in several ends the engine there (it rewinds the
     generator, which a CPU's cannot)."""
