@@ -257,14 +257,15 @@ def _files(folder: Path, inner: str) -> dict[str, str]:
 
 
 def _child(folder: Path, surroundings: dict[str, str], role: str, *arguments: str) -> dict[str, float]:
-    """Run one side in a process of its own; what it says last is its result."""
+    """Run one side in a process of its own; the last JSON object it prints is its result."""
     with (folder / f"{role}.log").open("wb") as log:
         ended = subprocess.run([sys.executable, __file__, role, *arguments], stdout=subprocess.PIPE, stderr=log,
                                env=surroundings, check=False)
     if ended.returncode:
         tail = (ended.stdout[-2000:] + (folder / f"{role}.log").read_bytes()[-3000:]).decode(errors="replace")
         raise SystemExit(f"{role} ended with {ended.returncode}:\n{tail}")
-    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    said = [line for line in ended.stdout.splitlines() if line.startswith(b"{")]  # engines log there as they end
+    found: dict[str, float] = json.loads(said[-1])
     return found
 
 
