@@ -198,6 +198,7 @@ def show_dataset(warehouse: Warehouse, dataset: Dataset, rows: int, as_json: boo
     fields([("made by", f"{m.op} version {m.op_version}{model}, run {m.run_id}, {at} UTC"),
             ("from", ", ".join(item.ref for item in m.inputs if item.role == "from")),
             ("against", ", ".join(item.ref for item in m.inputs if item.role == "against")),
+            ("verdicts", ", ".join(item.ref for item in m.inputs if item.role == "verdicts")),
             ("where", "; ".join(m.facts.get("where") or [])),
             *(figures_of(m) if verdict else []),
             ("slots", "" if verdict else

@@ -90,9 +90,10 @@ def _counters(records: Sequence[ShardRecord]) -> dict[str, int]:
 
 
 def _roles(step: Step) -> list[str]:
-    against, model = len(step.decl.compared), int(step.model_step is not None)
-    rules = len(step.inputs) - step.from_inputs - against - model
-    return ["from"] * step.from_inputs + ["where"] * rules + ["against"] * against + ["model"] * model
+    against, heard, model = len(step.decl.compared), len(step.decl.heard), int(step.model_step is not None)
+    rules = len(step.inputs) - step.from_inputs - against - heard - model
+    return (["from"] * step.from_inputs + ["where"] * rules + ["verdicts"] * heard + ["against"] * against
+            + ["model"] * model)
 
 
 def _license(step: Step, prepared: Prepared) -> list[str]:

@@ -22,6 +22,8 @@ def task_facts(plan: Plan, step: Step, inputs: list[Manifest], reports: list[Ste
                  for rule in step.rules if plan.steps[rule.step].spec.dedup}
         return {"rule_inputs": {rule.step: step.inputs.index(rule.step) for rule in step.rules}, "dedup_rules": dedup,
                 "rule_covers": {rule.step: _covered(plan, step, rule.step) for rule in step.rules}}
+    if step.kind is Kind.SCORE:
+        return {"verdicts": {name: step.inputs.index(name) for name in step.decl.heard}}
     if step.kind in (Kind.PUBLISH, Kind.TRAIN, Kind.REPORT, Kind.GATE):
         models = sorted({s.model.name for s in plan.steps.values() if s.model is not None})
         return {"input_names": step.inputs[: step.from_inputs], "recipe": plan.recipe_name,

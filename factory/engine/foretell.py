@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from factory.engine.errors import FactoryError
+from factory.engine.kinds.heard import heard_columns
 from factory.engine.kinds.select import refused_by
 from factory.engine.op import SCORE_SCHEMA, Kind, OpContext
 from factory.engine.plan import Plan, Step
@@ -21,24 +22,47 @@ Verdict = dict[str, Any]
 
 
 def judging(plan: Plan, name: str) -> list[Step]:
-    """The SCORE steps that measure this step's rows, but for those that would ask a model."""
-    return [step for step in plan.steps.values()
-            if step.kind is Kind.SCORE and not step.spec.asks_model and name in step.decl.sources]
+    """The SCORE steps that measure this step's rows, but for those that would ask a model or hear one that is not among
+    them."""
+    found: dict[str, Step] = {}
+    for step in plan.steps.values():
+        if (step.kind is Kind.SCORE and not step.spec.asks_model and name in step.decl.sources
+                and set(step.decl.heard) <= set(found)):
+            found[step.name] = step
+    return list(found.values())
 
 
 def judge(steps: Sequence[Step], rows: pl.DataFrame) -> list[list[Verdict]]:
     """The verdict of each step on each row. `rows` has `row_id` 0, 1, … and every column that the steps read."""
-    said = [_verdicts(step, rows) for step in steps]
-    return [[verdicts[index] for verdicts in said] for index in range(rows.height)]
+    said: dict[str, list[Verdict]] = {}
+    known: dict[str, pl.DataFrame] = {}
+    for step in steps:
+        said[step.name] = _verdicts(step, rows.hstack([column for name in step.decl.heard for column in known[name]]))
+        known[step.name] = _as_heard(step, said[step.name])
+    return [[verdicts[index] for verdicts in said.values()] for index in range(rows.height)]
+
+
+def _as_heard(step: Step, said: Sequence[Verdict]) -> pl.DataFrame:
+    """What a step said of each row, as the columns that another one hears."""
+    schema = {**SCORE_SCHEMA, **step.spec.out(step.params)}
+    values = [{**found, **found.get("measured", {})} for found in said]
+    return pl.DataFrame({column: pl.Series([found.get(name) for found in values], dtype=schema[name])
+                         for column, name in heard_columns(step.name, list(schema)).items()})
 
 
 def _verdicts(step: Step, rows: pl.DataFrame) -> list[Verdict]:
-    head = {"step": step.name, "op": step.spec.name}
-    batch = rows.select("row_id", "row_key", *dict.fromkeys(step.spec.columns(step.params)))
+    heard = [column for name in step.decl.heard for column in rows.columns if column.startswith(f"{name}.")]
+    batch = rows.select(list(dict.fromkeys(["row_id", "row_key", *step.spec.columns(step.params), *heard])))
     try:
         made = step.spec.func(batch, step.params, OpContext(step.name, step.seed, step.identity.get("content")))
     except FactoryError as error:
-        return [{**head, "failed": str(error)} for _ in range(rows.height)]
+        return [{"step": step.name, "op": step.spec.name, "failed": str(error)} for _ in range(rows.height)]
+    return told(step, made)
+
+
+def told(step: Step, made: pl.DataFrame) -> list[Verdict]:
+    """What an op measured, row by row."""
+    head = {"step": step.name, "op": step.spec.name}
     own = [name for name in step.spec.out(step.params) if name not in SCORE_SCHEMA]
     found = []
     for row in made.to_dicts():

@@ -3,8 +3,8 @@ the time that is left and how unsure it is (see `pace`).
 
 Workers tell it in events. `{"answers", "tokens_in", "tokens_out", "cost", "currency", "accepted", "in_flight",
 "source"}` are answers that came since the last one of that source, and the requests it is waiting for; `{"shard",
-"counts", "reused"}` is a finished shard; `{"total", "done", "unit", "said"}` is a step in one piece that speaks for
-itself.
+"counts", "reused"}` is a finished shard, `{"rows"}` are rows that were judged; `{"total", "done", "unit", "said"}` is a
+step in one piece that speaks for itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Meter:
     def __init__(self, step: str, size: Size, clock: Callable[[], float] = time.monotonic):
         self.step, self.size, self._clock = step, size, clock
         self.started = clock()
-        self.reused = self.shards = 0
+        self.reused = self.shards = self.rows = 0
         self.said = ""
         self.cost, self.currency = 0.0, ""
         self.tokens, self.answers, self.kept = Rate(self.started), Rate(self.started), Rate(self.started)
@@ -54,6 +54,7 @@ class Meter:
             self._told, self.said = event["done"], event["said"]
             self.size = replace(self.size, units=event["total"], unit=event["unit"])
         self._add_answers(event, now)
+        self.rows += event.get("rows", 0)
         if "counts" in event:
             self.shards += 1
             if not self._tells_kept:
@@ -77,7 +78,7 @@ class Meter:
         """Units done in this run, without what was there."""
         if self._told is not None:
             return self._told
-        return int(self.answers.total) if self.size.unit == "answers" else self.shards
+        return {"answers": int(self.answers.total), "rows": self.rows}.get(self.size.unit, self.shards)
 
     @property
     def done(self) -> int:
@@ -98,7 +99,7 @@ class Meter:
         parts = [span(now - self.started)]
         if self._told is not None:
             parts.append(self.said)
-        elif self.size.unit == "answers":
+        elif self.size.unit in ("answers", "rows"):
             parts.append(f"shard {min(self.shards, self.size.shards)}/{self.size.shards}")
         if self.tokens.total:
             long = now - self.started >= 2 * WINDOW_SECONDS
@@ -119,10 +120,10 @@ class Meter:
         """What the answers cost, and what they will have cost at the end if the others are like them."""
         if not self.cost:
             return ""
-        spent, answers, left = money(self.cost, self.currency), self.answers.total, self.size.units - self.done
-        if answers < _LEAST_ANSWERS or not left:
+        spent, worked, left = money(self.cost, self.currency), self._worked, self.size.units - self.done
+        if self.answers.total < _LEAST_ANSWERS or not left or not worked:
             return spent
-        return f"{spent}, ≈{roughly(self.cost * (1 + left / answers), self.currency)} at the end"
+        return f"{spent}, ≈{roughly(self.cost * (1 + left / worked), self.currency)} at the end"
 
 
 def folded(parts: Sequence[str], width: int, lines: int = 2) -> list[str]:

@@ -9,7 +9,8 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     SOURCE   class: plan(params, ctx) -> SourcePlan ; read(split, params) -> Iterator[Record]
     MAP      fn(batch, params, ctx) -> frame with one row per input row, in order
     SCORE    fn(batch, params, ctx) -> frame with one row per input row, in order, holding `passed` (Boolean, null =
-             undecided), `reason_code`, `reason`, for verifiers also `label` and `score`, and the columns of `out`
+             undecided), `reason_code`, `reason`, for verifiers also `label` and `score`, and the columns of `out`;
+             or a class that asks a model (below)
     EXPAND   fn(batch, params, ctx) -> frame with a column `_parent` (index into the batch) and `_slot` (0 … n-1), or
              a class that asks a model: requests(batch, params, ctx) -> list[Ask] and
              collect(batch, asks, completions, params, ctx) -> frame with one row per ask, in order
@@ -23,6 +24,18 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     REPORT   fn(job, params, ctx) -> Report (a small table and figures; inputs may be scores and other reports)
     GATE     fn(job, params, ctx) -> GateResult
     PUBLISH  fn(job, params, ctx) -> receipt (a JSON object)
+
+A SCORE op that asks a model has requests(batch, params, ctx) -> list[Ask] (of a row none, one or many, each under a
+slot of its own; a question that is about no row, such as a canary, is asked under some row's next slot) and
+collect(batch, asks, completions, params, ctx) -> frame with one row per row of the batch, in order. A batch is a slice
+of an input part (`runtime.shard_rows`), and what is said of a row must not depend on what else is in the slice.
+`collect` gets every completion: of one with `error` the engine makes the row a failure whatever the op says of it, one
+with `rejected` (a prompt too long) is for the op to judge. An OpError of `collect` fails the step when the other parts
+are done; the answers are kept.
+
+A SCORE step may name earlier scored steps in `verdicts`. Its batch then has for each of them the columns
+`<step>.label`, `<step>.passed`, `<step>.reason_code`, `<step>.score` and, where there is one, `<step>.extracted`; null
+for a row that failed there or was not among its rows.
 
 A MAP or EXPAND op may set `_rejected` ("code: text", a rule said no) or `_failed` ("type: text", a classified error)
 on a row, a SCORE op or `decide` only `_failed`; the engine moves it to `rejections` or `failures`. An EXPAND op answers
@@ -39,7 +52,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -227,6 +240,15 @@ class GateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A case whose verdict is known: a row of the op's columns, and the label that the op must give it. A gold that
+    must be accepted is `correct`, a mutated one that must be refused is `incorrect`."""
+
+    row: dict[str, Any]
+    label: Literal["correct", "incorrect", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
 class OpSpec:
     """An op as the engine knows it. See `op` for the fields."""
 
@@ -244,6 +266,8 @@ class OpSpec:
     dedup: bool
     runtime: type[BaseModel] | None
     code: tuple[str, ...] = ()
+    trials: Callable[[Any], Sequence[Trial]] | None = None
+    hears: bool = False
 
     @property
     def summary(self) -> str:
@@ -254,6 +278,11 @@ class OpSpec:
     def judges(self) -> bool:
         """Whether it writes a score for each row: SCORE ops, and GLOBAL ops that decide."""
         return self.kind is Kind.SCORE or (self.kind is Kind.GLOBAL and hasattr(self.func, "decide"))
+
+    @property
+    def verifies(self) -> bool:
+        """Whether it is a verifier: its scores are verdicts on responses."""
+        return self.kind is Kind.SCORE and (self.name.startswith("verify.") or self.trials is not None)
 
     @property
     def compares(self) -> bool:
@@ -302,7 +331,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
        out: Mapping[str, pl.DataType] | Callable[[Any], Mapping[str, pl.DataType]] | None = None,
        identity: Callable[[Any, PlanContext], Any] | None = None, extensible: Sequence[str] = (),
        provenance: Sequence[str] = (), asks_model: bool = False, dedup: bool = False,
-       runtime: type[BaseModel] | None = None, code: Sequence[str] = ()) -> Callable[[Any], Any]:
+       runtime: type[BaseModel] | None = None, code: Sequence[str] = (),
+       trials: Callable[[Any], Sequence[Trial]] | None = None, hears: bool = False) -> Callable[[Any], Any]:
     """Register an op.
 
     Args:
@@ -321,6 +351,9 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
         runtime: class of extra `runtime` settings; never identity.
         code: names of further modules that the op's result depends on; the plan warns when one changed under the same
             version.
+        trials: for verifiers, a function of the params: the cases that the op must judge rightly before a recipe may
+            use it (`factory.engine.trial`).
+        hears: a SCORE op that has nothing to say unless the step names others in `verdicts`.
 
     Raises:
         OpError: the name is taken by another definition.
@@ -328,7 +361,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
 
     def register(func: Any) -> Any:
         spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
-                      tuple(extensible), tuple(provenance), asks_model, dedup, runtime, tuple(code))
+                      tuple(extensible), tuple(provenance), asks_model, dedup, runtime, tuple(code), trials,
+                      hears)
         known = _OPS.get(name)
         if known is not None and (
                 known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):

@@ -39,13 +39,14 @@ Settings = TypeVar("Settings", bound=BaseModel)
 MODEL_SOURCES = ("hub", "path", "package", "checkpoint", "config", "served", "replay")
 
 SEEDED = frozenset({Kind.SOURCE, Kind.MAP, Kind.EXPAND, Kind.MERGE, Kind.SELECT, Kind.GLOBAL, Kind.TRAIN})
-"""Kinds whose result may depend on the seed. Scores, gates and receipts do not, so a new seed leaves them alone."""
+"""Kinds whose result may depend on the seed. Scores that ask no model, gates and receipts do not, so a new seed leaves
+them alone."""
 
 
 @dataclass(slots=True)
 class Step:
-    """A planned step. `inputs` are step names: first those of `from`, then scored steps of `where`, then those of
-    `against`, then the train step that provides the model."""
+    """A planned step. `inputs` are step names: first those of `from`, then scored steps of `where`, those of
+    `verdicts`, those of `against`, then the train step that provides the model."""
 
     name: str
     spec: OpSpec
@@ -153,6 +154,7 @@ def _order(loaded: LoadedRecipe, flat: Mapping[str, FlatStep], until: str | None
 def _references(loaded: LoadedRecipe, step: FlatStep, flat: Mapping[str, FlatStep]) -> list[str]:
     named: list[tuple[str, tuple[str | int, ...]]] = [(source, ("from",)) for source in step.decl.sources]
     named += [(reference, ("against",)) for reference in step.decl.compared]
+    named += [(reference, ("verdicts",)) for reference in step.decl.heard]
     for index, entry in enumerate(step.decl.where or []):
         named += [(name, ("where", index)) for name in ([entry] if isinstance(entry, str) else entry)]
     for reference, field in named:
@@ -222,6 +224,7 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         raise loaded.error(str(error), *flat.at, "op") from None
     _check_shape(loaded, flat, spec, done)
     _check_against(loaded, flat, spec, done)
+    _check_verdicts(loaded, flat, spec, done)
     params = _validated(loaded, spec.params, decl.params, *flat.at, "params")
     runtime = _validated(loaded, StepRuntime, {**loaded.recipe.runtime, **decl.runtime}, *flat.at, "runtime")
     rules = _rules(loaded, flat, done)
@@ -236,11 +239,13 @@ def _plan_step(loaded: LoadedRecipe, flat: FlatStep, done: Mapping[str, Step], m
         except ModelError as error:
             raise loaded.error(str(error), *flat.at, "runtime") from None
     inputs = [*decl.sources, *dict.fromkeys(rule.step for rule in rules if rule.step not in decl.sources),
-              *decl.compared]
+              *decl.heard, *decl.compared]
     if model_step is not None:
         inputs.append(model_step)
     seed = context.seed
     identity = _identity(spec, params, seed, extra, resolved, model_step, rules, inputs, done, limit)
+    if decl.heard:
+        identity["verdicts"] = decl.heard  # the names of the columns
     try:
         canonical(identity, "identity")
     except TypeError as error:
@@ -280,7 +285,7 @@ def _identity(spec: OpSpec, params: Params, seed: int, extra: Any, model: Resolv
     kept = {name: value for name, value in params.model_dump(mode="json").items() if name not in spec.provenance}
     identity: dict[str, Any] = {"op": spec.name, "version": spec.version, "params": kept,
                                 "inputs": [done[name].fingerprint for name in inputs]}
-    if spec.kind in SEEDED:
+    if spec.kind in SEEDED or spec.asks_model:
         identity["seed"] = seed
     if extra is not None:
         identity["content"] = extra
@@ -296,8 +301,9 @@ def _identity(spec: OpSpec, params: Params, seed: int, extra: Any, model: Resolv
 
 
 def _family(spec: OpSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity without what may grow: extensible params, the inputs, and the content of a source."""
-    family = {key: value for key, value in identity.items() if key not in ("inputs", "limit")}
+    """The identity without what may grow: extensible params, the inputs (and the names of those that are heard), and
+    the content of a source."""
+    family = {key: value for key, value in identity.items() if key not in ("inputs", "verdicts", "limit")}
     family["params"] = {key: value for key, value in identity["params"].items() if key not in spec.extensible}
     if spec.kind is Kind.SOURCE:
         family.pop("content", None)
@@ -342,6 +348,27 @@ def _check_against(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Map
                                "makes or chooses rows", *at)
         if name in decl.sources:
             raise loaded.error(f"{name!r} is in `from` too, and every row is like itself: name another step", *at)
+
+
+def _check_verdicts(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Mapping[str, Step]) -> None:
+    """`verdicts` is given to scores, and names scored steps that were given these rows."""
+    decl, at = flat.decl, (*flat.at, "verdicts")
+    if spec.hears and not decl.heard:
+        raise loaded.error(f"{decl.op} hears what other steps said: add `verdicts: [<scored step>, …]`", *flat.at)
+    if not decl.heard:
+        return
+    if spec.kind is not Kind.SCORE:
+        raise loaded.error(f"{decl.op} hears no verdicts, only scores do: remove `verdicts`", *at)
+    roots = set().union(*(content_root(done, name) for name in decl.sources))
+    scored = [name for name, step in done.items() if step.spec.judges and content_root(done, name) >= roots]
+    for name in decl.heard:
+        if not done[name].spec.judges:
+            raise loaded.error(f"{name!r} ({done[name].spec.name}) scores nothing: `verdicts` names scored steps over "
+                               f"{' and '.join(decl.sources)} ({', '.join(scored) or 'there are none'})", *at)
+        if name not in scored:
+            raise loaded.error(f"{name!r} scored the rows of {' and '.join(sorted(content_root(done, name)))}, not "
+                               f"those of {' and '.join(sorted(roots))}: name a step that scored them "
+                               f"({', '.join(scored) or 'there are none'})", *at)
 
 
 def content_root(done: Mapping[str, Step], name: str) -> set[str]:
@@ -407,6 +434,11 @@ def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -
     """An op that reads a column nobody writes is a mistake of the recipe, found before anything runs."""
     read = [(source, step.spec.columns(step.params)) for source in step.inputs[: step.from_inputs]]
     read += [(source, step.spec.func.against(step.params)) for source in step.decl.compared]
+    for name in step.decl.heard:
+        hidden = next((column for column in step.spec.columns(step.params) if column.startswith(f"{name}.")), None)
+        if hidden is not None:
+            raise loaded.error(f"{step.spec.name} reads the column {hidden!r} of the rows, which is called like what "
+                               f"{name!r} says of them: rename the step", *step.at, "verdicts")
     for source, columns in read:
         known = known_columns(done, source)
         if known is None:

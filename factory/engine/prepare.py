@@ -15,7 +15,8 @@ import polars as pl
 
 from factory.engine.identity import digest
 from factory.engine.kinds.answers import standing_rows
-from factory.engine.kinds.score import attempt_name, attempts_at
+from factory.engine.kinds.heard import said_of
+from factory.engine.kinds.score import attempt_name, attempts_at, part_name
 from factory.engine.op import Kind
 from factory.engine.plan import Plan, Step
 from factory.engine.reading import InputShard, all_rows, input_shards
@@ -59,13 +60,21 @@ def prepare(plan: Plan, step: Step, warehouse: Warehouse, inputs: list[Manifest]
         root=str(warehouse.root), run_id=run_id, step=step.name, op=step.spec.name,
         params=step.params.model_dump(mode="python"), seed=step.seed, extra=step.identity.get("content"),
         inputs=tuple(found.ref for found in inputs), from_inputs=step.from_inputs, rules=tuple(step.rules),
-        runtime=step.runtime, model=model, dataset=step.dataset, family=step.family, op_key=step.op_key,
+        runtime=step.runtime, model=model, dataset=step.dataset, family=step.family, op_key=_op_key(step, model),
         work_key=key, plugins=tuple(plan.loaded.recipe.plugins), base_dir=str(plan.loaded.base_dir), facts=facts or {})
     makers = {Kind.SOURCE: _prepare_source, Kind.MAP: _prepare_expand, Kind.EXPAND: _prepare_expand,
               Kind.MERGE: _prepare_one, Kind.SCORE: _prepare_score, Kind.GLOBAL: _prepare_global,
               Kind.SELECT: _prepare_one, Kind.TRAIN: _prepare_one, Kind.REPORT: _prepare_one,
               Kind.GATE: _prepare_one, Kind.PUBLISH: _prepare_one}
     return makers[step.kind](step, warehouse, call, inputs, retried, workers)
+
+
+def _op_key(step: Step, model: ResolvedModel | None) -> str:
+    """Names the op's work on an input part. A train step may come to another checkpoint under the same fingerprint, so
+    the scores of a checkpoint are named by its files."""
+    if step.kind is not Kind.SCORE or step.model_step is None or model is None:
+        return step.op_key
+    return digest({"op": step.op_key, "model": model.identity})
 
 
 def _freeze(warehouse: Warehouse, step: Step, draft: WorkPlan, namespace: bool) -> WorkPlan:
@@ -132,13 +141,13 @@ def _prepare_expand(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     base = warehouse.manifest(work.base) if work.base else None
     shards = [dict(shard) for shard in work.shards]
     if step.spec.asks_model:
-        tasks = _pump_tasks(step, call, shards, workers)
+        tasks = _pump_tasks(step, call, shards, workers, "rows_pump:run_pump")
     else:
         tasks = [Task(f"{KINDS}.rows:run_rows", call, shard, step.name) for shard in shards]
     return Prepared(call, work, [tasks], inputs, base)
 
 
-def _pump_tasks(step: Step, call: StepCall, shards: list[dict[str, Any]], workers: int) -> list[Task]:
+def _pump_tasks(step: Step, call: StepCall, shards: list[dict[str, Any]], workers: int, function: str) -> list[Task]:
     """Who asks: one process, or as many as there are engines (`data_parallel`), each with its devices and shards. A
     replay model is no engine and runs on every worker."""
     assert call.model is not None
@@ -148,7 +157,7 @@ def _pump_tasks(step: Step, call: StepCall, shards: list[dict[str, Any]], worker
     groups = step.runtime.processes or (workers if call.model.kind == "replay" else engines)
     dealt = [shards[index::groups] for index in range(groups)]
     calls = [replace(call, facts={**call.facts, "engine": index}) if engines > 1 else call for index in range(groups)]
-    return [Task(f"{KINDS}.pump:run_pump", own, group, step.name)
+    return [Task(f"{KINDS}.{function}", own, group, step.name)
             for own, group in zip(calls, dealt, strict=True) if group]
 
 
@@ -258,11 +267,17 @@ def _prepare_score(step: Step, warehouse: Warehouse, call: StepCall, inputs: lis
     work = _frozen(warehouse, call.work_key)
     if work is None:
         shards = []
+        heard = [inputs[step.inputs.index(name)] for name in step.decl.heard]
         for number, shard in enumerate(input_shards(warehouse.dataset(inputs[0].ref))):
-            marker, previous = _score_marker(warehouse, call.op_key, shard.digest, retried is not None)
+            said = said_of(shard.part.sha256, heard)
+            name = part_name(shard.digest, said)
+            marker, previous = _score_marker(warehouse, call.op_key, name, retried is not None)
             shards.append({"number": number, "digest": shard.digest, "marker": marker, "previous": previous,
-                           "rows": shard.rows})
+                           "verdicts": said, "rows": shard.rows})
         work = _freeze(warehouse, step, WorkPlan(key=call.work_key, shards=tuple(shards)), namespace=False)
+    if step.spec.asks_model:
+        asking = _pump_tasks(step, call, [dict(shard) for shard in work.shards], workers, "score_pump:run_score_pump")
+        return Prepared(call, work, [asking], inputs, None)
     tasks = [Task(f"{KINDS}.score:run_score", call, dict(shard), step.name) for shard in work.shards]
     return Prepared(call, work, [tasks], inputs, None)
 

@@ -9,7 +9,7 @@ preview shows the answers of the run.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import polars as pl
 from factory.engine.errors import FactoryError, ModelError, UsageError
 from factory.engine.executors.inline import InlineExecutor
 from factory.engine.facts import checkpoint_finder
-from factory.engine.foretell import choices, judge, judging
+from factory.engine.foretell import choices, judge, judging, told
 from factory.engine.identity import AnswerKeys
 from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns
-from factory.engine.op import Ask, OpContext
+from factory.engine.kinds.heard import add_verdicts
+from factory.engine.kinds.score_pump import with_errors
+from factory.engine.op import Ask, Kind, OpContext
 from factory.engine.plan import Plan, Step, make_plan
 from factory.engine.reading import input_shards, read_rows
 from factory.engine.recipe import LoadedRecipe
@@ -46,7 +48,8 @@ def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool,
     Returns:
         For each: `row`, `slot`, `messages` or `prompt`, `prefill`, `sampling`, `seed`, `model`, `backend`; as it would
         leave, `rendered` with `tokens` and the (start, end) places of control tokens in `control`, or `url` and `body`;
-        `answer`, `finish_reason`, `tokens_in`, `tokens_out`, `refused`; `verdicts` and `choices` (`foretell`).
+        `answer`, `finish_reason`, `tokens_in`, `tokens_out`, `refused`; `verdicts` and `choices` (`foretell`). Of a
+        score: what it asks of the first `rows` rows, and its own verdict on the row.
 
     Raises:
         UsageError: the step asks no model, or there would be nothing to ask.
@@ -68,7 +71,9 @@ def preview_step(loaded: LoadedRecipe, name: str, rows: int, *, ask: bool,
         report = Driver(Plan(loaded, steps, plan.limit), made, InlineExecutor()).run()
         if report.errors:
             raise report.errors[0]
-        return _Preview(step, after, made.dataset(report.manifests[step.inputs[0]].ref), rows).show(ask=ask)
+        heard = {other: made.dataset(report.manifests[other].ref) for other in step.decl.heard}
+        dataset = made.dataset(report.manifests[step.inputs[0]].ref)
+        return _Preview(step, after, dataset, rows, heard).show(ask=ask)
 
 
 def _plans(loaded: LoadedRecipe, name: str, rows: int, finder: Any) -> tuple[Plan, Plan | None]:
@@ -109,7 +114,7 @@ def _above(plan: Plan, name: str) -> list[str]:
 class _Preview:
     """The first requests of one step over its input."""
 
-    def __init__(self, step: Step, after: Plan | None, dataset: Dataset, rows: int):
+    def __init__(self, step: Step, after: Plan | None, dataset: Dataset, rows: int, heard: Mapping[str, Dataset]):
         shards = input_shards(dataset)
         if not shards:
             raise UsageError(f"step {step.name!r} would ask nothing: {step.inputs[0]} gave no row among the first "
@@ -117,13 +122,17 @@ class _Preview:
         assert step.model is not None
         self.step, self.model, self.after = step, step.model, after
         self.op, self.context = step.spec.func(), OpContext(step.name, step.seed, step.identity.get("content"))
-        self.judges = judging(after, step.name) if after is not None else []
+        self.scores = step.kind is Kind.SCORE
+        self.judges = judging(after, step.name) if after is not None and not self.scores else []
         wanted = [*step.spec.columns(step.params), *rule_columns(step.model),
                   *(column for judge in self.judges for column in judge.spec.columns(judge.params))]
         columns = [column for column in dict.fromkeys(wanted) if column in dataset.all_columns]
-        self.batch = read_rows(dataset, shards[0], columns, 0, rows)
+        self.batch = add_verdicts(read_rows(dataset, shards[0], columns, 0, rows), shards[0], heard)
         asks: Sequence[Ask] = self.op.requests(self.batch, step.params, self.context)
-        self.asks = list(asks[:rows])
+        self.asks = list(asks if self.scores else asks[:rows])
+        if self.scores and not self.asks:
+            raise UsageError(f"step {step.name!r} asks nothing about the first {self.batch.height} rows of "
+                             f"{step.inputs[0]}. Look at more records: -n {rows * 10}")
 
     def show(self, *, ask: bool) -> list[dict[str, Any]]:
         make = AnswerKeys(self.model.identity, self.step.seed)
@@ -159,10 +168,24 @@ class _Preview:
         for item, done in zip(shown, answers, strict=True):
             item |= {"answer": done.text, "finish_reason": done.finish_reason, "tokens_in": done.tokens_in,
                      "tokens_out": done.tokens_out, "refused": done.rejected or done.error}
+        if self.scores:
+            self._show_scores(shown, answers)
+            return
         good = [index for index, done in enumerate(answers) if done.rejected is None and done.error is None]
         if good and self.after is not None:
             self._judge([shown[index] for index in good], [self.asks[index] for index in good],
                         [answers[index] for index in good])
+
+    def _show_scores(self, shown: list[dict[str, Any]], answers: Sequence[Completion]) -> None:
+        """The step's own verdict, beside each question about the row."""
+        try:
+            made = self.op.collect(self.batch, self.asks, answers, self.step.params, self.context)
+        except FactoryError as error:
+            said = [{"step": self.step.name, "op": self.step.spec.name, "failed": str(error)}] * self.batch.height
+        else:
+            said = told(self.step, with_errors(made, self.asks, list(answers)))
+        for item, asked in zip(shown, self.asks, strict=True):
+            item |= {"verdicts": [said[asked.row]], "choices": []}
 
     def _judge(self, shown: list[dict[str, Any]], asks: list[Ask], answers: list[Completion]) -> None:
         assert self.after is not None

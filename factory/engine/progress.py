@@ -22,7 +22,8 @@ PLAIN_EVERY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a step has to do: `units` of what its bar counts (`answers` or `shards`), in so many shards."""
+    """How much a step has to do: `units` of what its bar counts (`answers`, `rows` or `shards`), in so many
+    shards."""
 
     units: int
     unit: str

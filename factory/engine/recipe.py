@@ -32,6 +32,8 @@ class StepDecl(_Frozen):
     from_: str | list[str] | None = Field(None, alias="from", description="The step (or steps) whose rows go in")
     against: str | list[str] | None = Field(None, description="For ops that compare: the step (or steps) with whose "
                                             "rows those of `from` are compared")
+    verdicts: str | list[str] | None = Field(None, description="For scores that hear others: the scored step (or "
+                                             "steps) whose verdicts on the same rows stand beside them")
     model: str | None = Field(None, description="A name of `models`, or an earlier train step")
     params: dict[str, Any] = Field(default_factory=dict, description="The op's parameters; part of the identity")
     runtime: dict[str, Any] = Field(default_factory=dict, description="batch, concurrency, retries, max_failed, "
@@ -52,6 +54,11 @@ class StepDecl(_Frozen):
     def compared(self) -> list[str]:
         """The steps named by `against`, in order, each once."""
         return list(dict.fromkeys([self.against] if isinstance(self.against, str) else self.against or []))
+
+    @property
+    def heard(self) -> list[str]:
+        """The steps named by `verdicts`, in order, each once."""
+        return list(dict.fromkeys([self.verdicts] if isinstance(self.verdicts, str) else self.verdicts or []))
 
 
 class Rounds(_Frozen):

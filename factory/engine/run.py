@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ from factory.engine.plan import Plan, Step
 from factory.engine.prepare import Prepared, prepare, work_key
 from factory.engine.progress import Progress, Silent, Size
 from factory.engine.resolve import find_version
+from factory.engine.task import Task
+from factory.engine.trial import note_proven, proven
 from warehouse import Warehouse, layout
 from warehouse.catalog import tidy
 from warehouse.errors import WarehouseError
@@ -60,16 +62,16 @@ class RunReport:
 
 
 class Driver:
-    """Runs one plan against one warehouse."""
+    """Runs one plan against one warehouse. `given`: versions that steps take as inputs and the plan does not make."""
 
     def __init__(self, plan: Plan, warehouse: Warehouse, executor: Executor, progress: Progress | None = None, *,
-                 retry_failed: bool = False):
+                 retry_failed: bool = False, given: Mapping[str, Manifest] | None = None):
         self.plan, self.warehouse, self.executor = plan, warehouse, executor
         self.progress: Progress = progress or Silent()
         self.retry_failed = retry_failed
         self.stopping = False
         self._spent, self._priced = Usage(), dict[str, str]()
-        self.report = RunReport(uuid.uuid4().hex[:12], plan.recipe_name)
+        self.report = RunReport(uuid.uuid4().hex[:12], plan.recipe_name, manifests=dict(given or {}))
 
     def run(self) -> RunReport:
         """Run every step that is not there yet."""
@@ -190,13 +192,24 @@ class Driver:
     def _execute(self, step: Step, prepared: Prepared) -> list[ShardRecord] | None:
         """Run all stages. Returns shard records in shard order, or None when a drain left some undone."""
         self.progress.step_started(step.name, step.spec.name, _size(step, prepared))
-        if not self._run_stage(prepared.groundwork, []):
+        if not self._prove(step, prepared) or not self._run_stage(prepared.groundwork, []):
             return None
         records: list[ShardRecord] = []
         for stage in prepared.stages:
             if not self._run_stage(stage, records):
                 return None
         return _complete(step, prepared, records)
+
+    def _prove(self, step: Step, prepared: Prepared) -> bool:
+        """Run the trials of a verifier that is about to judge; False when a stop came in between."""
+        store, key = self.warehouse.store, prepared.call.op_key
+        if proven(step.spec, step.params) or all(
+                store.exists(layout.work_shard(key, shard["marker"])) for shard in prepared.work.shards):
+            return True
+        ended = self._run_stage([Task("factory.engine.trial:run_trials", prepared.call, {}, step.name)], [])
+        if ended:
+            note_proven(step.spec, step.params)
+        return ended
 
     def _run_stage(self, tasks: list[Any], records: list[ShardRecord]) -> bool:
         errors: list[BaseException] = []
@@ -290,10 +303,13 @@ class Driver:
 
 
 def _size(step: Step, prepared: Prepared) -> Size:
-    """What the progress bar counts: answers that are owed, or shards."""
+    """What the progress bar counts: answers that are owed, rows to be judged (by who knows how many), or shards."""
     shards = max(1, sum(len(stage) for stage in [prepared.groundwork, *prepared.stages]))
     if not step.spec.asks_model:
         return Size(shards, "shards", shards)
+    if step.kind is Kind.SCORE:
+        rows = sum(shard["rows"] for shard in prepared.work.shards)
+        return Size(rows, "rows", len(prepared.work.shards))
     standing = prepared.work.standing.rows if prepared.work.standing is not None else 0
     slots = prepared.inputs[0].row_count * int(prepared.call.params.get("n", 1))
     return Size(max(slots - standing, 0), "answers", len(prepared.work.shards))

@@ -16,7 +16,8 @@ class StepRuntime(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch: int | None = Field(None, ge=1, description="answers written at once")
-    shard_rows: int = Field(2048, ge=1, description="input rows per shard of a step that creates rows")
+    shard_rows: int = Field(2048, ge=1, description="input rows per shard of a step that creates "
+                            "rows; rows that a score which asks a model looks at together")
     max_failed: float = Field(0.05, ge=0, le=1, description="share of slots that may fail before the step does")
     processes: int = Field(0, ge=0, description="processes that pump a model (0: as many as the backend allows)")
     model: ModelRuntime = Field(default_factory=ModelRuntime, description="settings of the model backend")

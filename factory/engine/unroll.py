@@ -95,7 +95,8 @@ def _rename(decl: StepDecl, resolve: Callable[[str], str]) -> StepDecl:
         for entry in decl.where]
     model = resolve(decl.model) if decl.model is not None else None
     return decl.model_copy(update={
-        "from_": each(decl.from_), "against": each(decl.against), "where": where, "model": model})
+        "from_": each(decl.from_), "against": each(decl.against), "verdicts": each(decl.verdicts), "where": where,
+        "model": model})
 
 
 def _expand_composites(loaded: LoadedRecipe, steps: list[FlatStep]) -> list[FlatStep]:
@@ -114,6 +115,8 @@ def _expand_composites(loaded: LoadedRecipe, steps: list[FlatStep]) -> list[Flat
             raise validation_error(error, spec.params, loaded.path, loaded.positions, (*step.at, "params")) from None
         made, result = spec.expand(step.name, step.decl.model_dump(by_alias=True, exclude_unset=True),
                                    params)
+        if step.decl.verdicts is not None and not any("verdicts" in body for body in made.values()):
+            raise loaded.error(f"{step.decl.op} hears no verdicts: remove `verdicts`", *step.at, "verdicts")
         results[step.name] = result
         pending[:0] = [FlatStep(name, StepDecl.model_validate(body), step.at) for name, body in made.items()]
     return [_point_to_results(loaded, step, results) for step in flat] if results else flat
@@ -123,8 +126,8 @@ def _point_to_results(loaded: LoadedRecipe, step: FlatStep, results: dict[str, s
     def one(reference: str) -> str:
         result = results.get(reference, reference)
         if isinstance(result, list):
-            raise loaded.error(f"{reference!r} stands for several scored steps ({', '.join(result)}): only `where` can "
-                               "name it", *step.at, "from")
+            raise loaded.error(f"{reference!r} stands for several scored steps ({', '.join(result)}): only `where` and "
+                               "`verdicts` can name it", *step.at, "from")
         return one(result) if result in results and result != reference else result
 
     where: list[Any] | None = None
@@ -138,5 +141,9 @@ def _point_to_results(loaded: LoadedRecipe, step: FlatStep, results: dict[str, s
                                    *step.at, "where")
             for target in result if isinstance(result, list) else [result]:
                 where.append(target if body is None else {target: body})
-    renamed = _rename(step.decl.model_copy(update={"where": None}), one)
-    return FlatStep(step.name, renamed.model_copy(update={"where": where}), step.at)
+    verdicts = step.decl.verdicts
+    if verdicts is not None:
+        listed = [results.get(name, name) for name in step.decl.heard]
+        verdicts = [one(target) for found in listed for target in (found if isinstance(found, list) else [found])]
+    renamed = _rename(step.decl.model_copy(update={"where": None, "verdicts": None}), one)
+    return FlatStep(step.name, renamed.model_copy(update={"where": where, "verdicts": verdicts}), step.at)

@@ -60,7 +60,7 @@ def create_view(name: str, query: str) -> str:
 
 RESERVED = {"datasets", "dataset_parts", "dataset_inputs", "namespaces", "tags", "row_lineage", "row_roots",
             "provenance", "verdicts", "rejections", "failures", "selections", "shards", "checkpoints", "evaluations",
-            "runs", "run_steps", "version_lineage", "version_rows", "costs"}
+            "runs", "run_steps", "disagreements", "version_lineage", "version_rows", "costs"}
 """Names of the fixed views: a dataset of such a name is read as `"name@3"`."""
 
 

@@ -43,6 +43,20 @@ CREATE OR REPLACE VIEW verdicts AS
     FROM stored.verdicts v
     JOIN (SELECT DISTINCT part_id, step, op, op_version, dataset FROM stored.holders WHERE table_name = 'scores') p
       ON p.part_id = v.part_id;
+-- Rows that one verifier calls correct and another incorrect, each by the latest version of its dataset. What combines
+-- verdicts is no verifier. A pair stands once, in the order of its steps' names.
+CREATE OR REPLACE VIEW disagreements AS
+  WITH said AS (
+    SELECT v.row_id, p.step, p.op AS judge, p.dataset, v.label, v.score, v.reason_code, v.reason
+      FROM stored.verdicts v JOIN stored.holders p ON p.part_id = v.part_id AND p.table_name = 'scores'
+      JOIN (SELECT ref FROM datasets WHERE latest) d ON d.ref = p.ref
+     WHERE v.label IN ('correct', 'incorrect') AND p.op <> 'verify.combine')
+  SELECT a.row_id, a.step AS step_a, b.step AS step_b, a.judge AS judge_a, b.judge AS judge_b, a.label AS label_a,
+         b.label AS label_b, a.score AS score_a, b.score AS score_b, a.reason_code AS reason_code_a,
+         b.reason_code AS reason_code_b, a.reason AS reason_a, b.reason AS reason_b, a.dataset AS dataset_a,
+         b.dataset AS dataset_b
+    FROM said a JOIN said b ON b.row_id = a.row_id AND b.label <> a.label
+     AND (a.step < b.step OR (a.step = b.step AND a.dataset < b.dataset));
 -- Refusals, failures and choices belong to versions: each stands once for each version (`ref`) that holds it.
 CREATE OR REPLACE VIEW rejections AS
   SELECT r.* EXCLUDE (part_id), p.ref FROM stored.rejections r
@@ -114,8 +128,8 @@ CREATE OR REPLACE VIEW costs AS
          round(w.tokens_out / nullif(d.row_count, 0), 1) AS tokens_per_row
     FROM stored.datasets d LEFT JOIN own o ON o.ref = d.ref LEFT JOIN whole w ON w.ref = d.ref
    WHERE d.ref NOT IN (SELECT ref FROM stored.deleted WHERE kind = 'dataset');
--- What each dataset version and checkpoint was made from. `role` is an input's role in its step (from, where, against),
--- `model` (the checkpoint that was asked), `trained on` or `base`. A train step's version stands for its checkpoint.
+-- What each dataset version and checkpoint was made from. `role` is an input's role in its step (from, where,
+-- verdicts, against), `model` (the checkpoint that was asked), `trained on` or `base`. A train step's version stands for its checkpoint.
 CREATE OR REPLACE VIEW version_lineage AS
   SELECT 'dataset' AS kind, i.ref, CASE WHEN f.kind = 'checkpoint' THEN 'checkpoint' ELSE 'dataset' END AS from_kind,
          CASE WHEN f.kind = 'checkpoint' THEN f.checkpoint ELSE i.input_ref END AS from_ref, i.role

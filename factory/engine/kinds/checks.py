@@ -5,10 +5,12 @@ An op that loses, doubles, swaps or invents rows is stopped here, before anythin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from factory.engine.errors import ConservationError, OpError
-from factory.engine.op import Kind, Selection
+from factory.engine.op import Ask, Kind, Selection
 from factory.engine.task import StepCall
 
 
@@ -47,6 +49,17 @@ def check_slots(call: StepCall, height: int, parents: pl.Series, slots: pl.Serie
             f"step {call.step}: {call.op} got {height} rows and answered with {parents.len()} slots for {given.height} "
             f"of them; each row needs the slots 0 … k-1 once{each}, and a row that yields nothing needs one that is "
             "rejected or failed. Nothing was committed.")
+
+
+def check_asks(call: StepCall, height: int, asks: Sequence[Ask]) -> None:
+    """Each question of a score is about a row of the batch; of one row each has a slot of its own."""
+    places = [(ask.row, ask.slot) for ask in asks]
+    wrong = next((place for place in places if not 0 <= place[0] < height or place[1] < 0), None)
+    if wrong is not None or len(set(places)) < len(places):
+        what = f"asks about row {wrong[0]}, slot {wrong[1]}, of a batch of {height}" if wrong is not None else (
+            "asks twice under the same row and slot")
+        raise OpError(f"step {call.step}: {call.op} {what}: rows count from 0, and each question about a row needs a "
+                      "slot of its own. Nothing was committed.")
 
 
 def check_choice(call: StepCall, passed: pl.DataFrame, choice: Selection) -> None:

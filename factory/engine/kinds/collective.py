@@ -101,6 +101,7 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     batch = read_rows(call.input(), part, call.spec.columns(call.op_params))
     judged = call.spec.func().decide(batch, tables, call.op_params, context)
     kept, failures = score_outcomes(call, batch, judged)
-    record = finish_scores(call, part, kept, failures, clock, context.counters, name, call.work_key)
+    record = finish_scores(call, part, kept, failures, Usage(seconds=clock.seconds()), context.counters, name,
+                           call.work_key)
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record

@@ -7,11 +7,14 @@ again. What is held in memory is what is in flight and the shards it belongs to,
 
 Finished shards are written by a thread of their own, so that answers which arrive meanwhile are journalled, and the
 backend is fed, at once.
+
+What all such steps share stands here; `rows_pump` is for steps that create rows, `score_pump` for scores.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,22 +24,18 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.errors import ConservationError, ModelError
+from factory.engine.errors import ModelError
 from factory.engine.identity import AnswerKeys
 from factory.engine.kinds.answers import KnownAnswers
 from factory.engine.kinds.asking import ReplayRows, answer_keys, make_request, rule_columns, whole
-from factory.engine.kinds.checks import check_slots
 from factory.engine.kinds.ledger import Ledger
-from factory.engine.kinds.rows import finish_rows, shard_input
 from factory.engine.op import Ask, OpContext
-from factory.engine.reading import read_rows
-from factory.engine.task import Event, StepCall, finished_shard
+from factory.engine.task import Event, StepCall
 from factory.models.base import Completion, Request
 from factory.models.devices import own_devices
 from factory.models.open import open_backend
 from warehouse import layout
 from warehouse.journal import Answer, JournalWriter
-from warehouse.parts import read_part
 from warehouse.records import ShardRecord
 
 _MOST_WAITING = 2
@@ -44,8 +43,9 @@ _MOST_WAITING = 2
 
 
 @dataclass(eq=False)
-class _OpenShard:
-    """A shard on its way: its rows, what it asked, what came back; `left` answers are still to come."""
+class OpenShard:
+    """A shard (or a piece of one) on its way: its rows, what it asked, what came back; `left` answers are still to
+    come."""
 
     number: int
     batch: pl.DataFrame
@@ -58,8 +58,8 @@ class _OpenShard:
     seconds: float = 0.0
 
 
-class Pump:
-    """Runs shards of one model-asking step in one process."""
+class Pump(ABC):
+    """Runs shards of one model-asking step in one process. A kind of step says how a shard is opened and written."""
 
     def __init__(self, call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event], None],
                  stopping: Callable[[], bool]):
@@ -70,20 +70,34 @@ class Pump:
         available = call.input().all_columns
         self.told = [name for name in rule_columns(call.model) if name in available]
         self.keys = AnswerKeys(call.model.identity, call.seed)
-        self.standing = read_part(call.warehouse.store, call.standing) if call.standing is not None else None
-        self.occurrence = _occurrences(call)
         folder = call.warehouse.store.path(layout.journal(call.family))
         self.known = KnownAnswers(call, folder)
         self.journal = JournalWriter(folder)
         self.ledger = Ledger(emit, self.runtime.price)
         self.records: list[ShardRecord] = []
-        self.waiting: dict[str, list[_OpenShard]] = {}
+        self.waiting: dict[str, list[OpenShard]] = {}
         self.limits: dict[str, int] = {}
         self.in_flight = 0
         self.mark = time.monotonic()
         self.faults: list[Exception] = []
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="shards")
-        self.writing: deque[tuple[_OpenShard, Future[ShardRecord]]] = deque()
+        self.writing: deque[tuple[OpenShard, Future[ShardRecord | None]]] = deque()
+
+    @abstractmethod
+    def done(self, shard: dict[str, Any]) -> ShardRecord | None:
+        """The record of a shard for which nobody has to be asked."""
+
+    @abstractmethod
+    def open(self, shard: dict[str, Any]) -> Iterator[OpenShard]:
+        """The shard's pieces, in order, each read when it is pulled."""
+
+    @abstractmethod
+    def write(self, opened: OpenShard) -> ShardRecord | None:
+        """What became of a piece that has all its answers; the record, if its shard is whole now. Runs in the thread
+        that writes."""
+
+    def arrived(self, completion: Completion) -> None:  # noqa: B027  (a kind of step may have nothing to note)
+        """Take note of an answer before those who wait for it get it."""
 
     def run(self) -> list[ShardRecord]:
         """Finish every shard, or as many as can be before a stop was asked for.
@@ -123,19 +137,7 @@ class Pump:
 
     def _requests(self) -> Iterator[Request]:
         """Open shards one after the other as the backend asks for more; yields what nobody has answered."""
-        for shard in self.shards:
-            if self.stopping():
-                return
-            done = finished_shard(self.call, shard["number"], tried_again=True)
-            if done is not None:
-                self.records.append(done)
-                self.emit({"shard": shard["number"], "counts": done.counts.model_dump(), "reused": done.counts.owed})
-                continue
-            try:
-                opened = self._open(shard)
-            except Exception as error:
-                self.faults.append(error)
-                continue
+        for opened in self._opened():
             self.emit({"reused": len(opened.answers)})
             requests = self._missing(opened)
             if not opened.left:
@@ -147,28 +149,39 @@ class Pump:
                 self.in_flight += 1
                 yield request
 
-    def _open(self, shard: dict[str, Any]) -> _OpenShard:
-        call, context = self.call, self.call.context()
-        batch = read_rows(call.input(), shard_input(call, shard), self._columns(), shard["start"], shard["stop"])
-        ids = batch["row_id"].to_list()
-        asks = self.op.requests(batch, call.op_params, context)
-        check_slots(call, batch.height, pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
-                    pl.Series([ask.slot for ask in asks], dtype=pl.Int32))
-        if self.standing is not None:
-            here = self.standing.filter(pl.col("row_id").is_in(batch["row_id"].implode()))
-            standing = set(here.select("row_id", "slot").iter_rows())
-            asks = [ask for ask in asks if (ids[ask.row], ask.slot) not in standing]
-        occurrences = [self.occurrence.get(row_id, 0) for row_id in ids] if self.occurrence else [0] * len(ids)
-        keys = answer_keys(self.keys, asks, batch["row_key"].to_list(), occurrences)
-        return _OpenShard(shard["number"], batch, asks, keys, context, self.known.find(keys, asks))
+    def _opened(self) -> Iterator[OpenShard]:
+        for shard in self.shards:
+            if self.stopping():
+                return
+            try:
+                done = self.done(shard)
+                if done is None:
+                    yield from self.open(shard)
+                    continue
+            except Exception as error:
+                self.faults.append(error)
+                continue
+            self.records.append(done)
+            self.tell_done(shard, done)
 
-    def _columns(self) -> list[str]:
+    def tell_done(self, shard: dict[str, Any], done: ShardRecord) -> None:
+        """Tell of a shard that was there."""
+        self.emit({"shard": shard["number"], "counts": done.counts.model_dump(), "reused": done.counts.owed})
+
+    def look_up(self, number: int, batch: pl.DataFrame, asks: list[Ask], occurrences: list[int],
+                context: OpContext) -> OpenShard:
+        """Questions with their answer keys, and the answers that are there."""
+        keys = answer_keys(self.keys, asks, batch["row_key"].to_list(), occurrences)
+        return OpenShard(number, batch, asks, keys, context, self.known.find(keys, asks))
+
+    def columns(self) -> list[str]:
+        """What the op reads of a row, and what a replay model is told of it."""
         named = getattr(self.op, "columns", None)
         own = (named(self.call.op_params, self.call.context()) if named is not None
                else self.call.spec.columns(self.call.op_params))
         return list(dict.fromkeys([*own, *self.told]))
 
-    def _missing(self, opened: _OpenShard) -> Iterator[Request]:
+    def _missing(self, opened: OpenShard) -> Iterator[Request]:
         """Requests for what is not known, made as they are pulled; who waits for what is settled at once."""
         fresh: list[tuple[str, Ask]] = []
         for key, ask in zip(opened.keys, opened.asks, strict=True):
@@ -194,6 +207,7 @@ class Pump:
             self.journal.append(Answer(completion.key, completion.text, completion.finish_reason, completion.tokens_in,
                                        completion.tokens_out, limit))
         self.ledger.add(completion)
+        self.arrived(completion)
         if self.ledger.hopeless and self.call.runtime.max_failed < 1:
             raise ModelError(f"step {self.call.step}: each of the first {self.ledger.asked:,} requests failed, the last"
                              f" with {completion.error}. Mend the cause, then run again")
@@ -203,10 +217,10 @@ class Pump:
             if not opened.left:
                 self._finish(opened)
 
-    def _finish(self, opened: _OpenShard) -> None:
+    def _finish(self, opened: OpenShard) -> None:
         now = time.monotonic()
         opened.seconds, self.mark = round(now - self.mark, 3), now
-        self.writing.append((opened, self.writer.submit(self._write, opened)))
+        self.writing.append((opened, self.writer.submit(self.write, opened)))
         self._written(_MOST_WAITING)
 
     def _written(self, most: int) -> None:
@@ -218,48 +232,10 @@ class Pump:
             except Exception as error:
                 self.faults.append(error)
                 continue
-            self.records.append(record)
             self.ledger.tell(self.in_flight)
-            self.emit({"shard": opened.number, "counts": record.counts.model_dump(), "seconds": opened.seconds})
-
-    def _write(self, opened: _OpenShard) -> ShardRecord:
-        call = self.call
-        answers = [opened.answers[key] for key in opened.keys]
-        good: list[int] = []
-        bad: list[int] = []
-        for index, answer in enumerate(answers):
-            (good if answer.error is None and answer.rejected is None else bad).append(index)
-        asks = [opened.asks[index] for index in good]
-        made = self.op.collect(opened.batch, asks, [answers[index] for index in good], call.op_params, opened.context)
-        if made.height != len(asks):
-            raise ConservationError(f"step {call.step}: {call.op} collected {made.height} rows from {len(asks)} "
-                                    "answers; it returns one for each, in order. Nothing was committed; "
-                                    "the answers are kept.")
-        columns = {"_parent": pl.Series([ask.row for ask in asks], dtype=pl.UInt32),
-                   "_slot": pl.Series([ask.slot for ask in asks], dtype=pl.Int32),
-                   "answer_key": pl.Series([bytes.fromhex(opened.keys[i]) for i in good], dtype=pl.Binary)}
-        made = made.with_columns(**columns)
-        if bad:
-            refused = [(opened.asks[i].row, opened.asks[i].slot, answers[i].rejected, answers[i].error,
-                        answers[i].attempts) for i in bad]
-            frame = pl.DataFrame(refused, orient="row", schema={
-                "_parent": pl.UInt32, "_slot": pl.Int32, "_rejected": pl.String, "_failed": pl.String,
-                "_attempts": pl.Int32})
-            made = pl.concat([made, frame], how="diagonal_relaxed")
-        usage = self.ledger.usage(answers, asked=len(opened.asked), seconds=opened.seconds)
-        return finish_rows(call, opened.number, opened.batch, made, usage, role="prompt",
-                           counters=opened.context.counters, facts=self.ledger.facts)
-
-
-def run_pump(call: StepCall, shards: list[dict[str, Any]], emit: Callable[[Event], None],
-             stopping: Callable[[], bool]) -> list[ShardRecord]:
-    """The task function of a model-asking step."""
-    return Pump(call, shards, emit, stopping).run()
-
-
-def _occurrences(call: StepCall) -> dict[int, int]:
-    """Row id -> how many equal rows came before it; only rows that are not the first of their kind are listed."""
-    if call.occurrences is None:
-        return {}
-    frame = read_part(call.warehouse.store, call.occurrences)
-    return dict(zip(frame["row_id"].to_list(), frame["occurrence"].to_list(), strict=True))
+            if record is None:
+                self.emit({"rows": opened.batch.height})
+                continue
+            self.records.append(record)
+            self.emit({"rows": opened.batch.height, "shard": opened.number, "counts": record.counts.model_dump(),
+                       "seconds": opened.seconds})

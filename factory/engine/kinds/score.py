@@ -1,18 +1,21 @@
 """SCORE steps: measurements beside the rows, one narrow row for each, nothing dropped.
 
 Work is keyed by the op's identity and the input part, not by the step: a later version of the input that shares parts
-with this one (a new wave, more samples) is scored only where it is new, and other recipes find the same scores.
+with this one (a new wave, more samples) is scored only where it is new, and other recipes find the same scores. Where
+the step hears verdicts of earlier steps, what they say of the part is in its key too (`part_name`), so a newer verdict
+redoes the parts that it changed and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from factory.engine.kinds.checks import check_rows, check_scores
+from factory.engine.kinds.heard import heard, verdicts_on
 from factory.engine.kinds.rows import shard_input
 from factory.engine.op import SCORE_SCHEMA
 from factory.engine.reading import InputShard, read_rows
@@ -45,16 +48,19 @@ def run_score(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], Non
         return done
     clock = Clock()
     part = shard_input(call, shard)
-    whole = _scored_whole(call, part) if part.ids is not None else None
-    if shard.get("previous"):
-        record = _retry(call, part, shard, clock)
-    elif whole is not None:
-        record = _narrow(call, part, whole, shard["marker"], clock)
-    else:
-        kept, failures, counters = _measure(call, part, clock)
-        record = finish_scores(call, part, kept, failures, clock, counters, shard["marker"], call.op_key)
+    record = take_over(call, part, shard)
+    if record is None:
+        todo = owed(call, part, shard)
+        kept, failures, counters = _measure(call, todo.rows)
+        record = finish_part(call, part, shard["marker"], todo, kept, failures, counters,
+                             Usage(seconds=clock.seconds()))
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
+
+
+def part_name(digest: str, said: str) -> str:
+    """The record of an input part: by the rows' digest and by what the heard verdicts say of them ("" for none)."""
+    return f"{digest}-v{said}" if said else digest
 
 
 def attempt_name(name: str, attempt: int) -> str:
@@ -70,15 +76,43 @@ def attempts_at(store: Store, op_key: str, name: str) -> int:
     return attempt
 
 
-def _scored_whole(call: StepCall, part: InputShard) -> ShardRecord | None:
-    """The newest record of all rows of the part that `part` is a piece of."""
-    name = part.part.sha256[:40]
-    return finished_shard(call, attempt_name(name, attempts_at(call.warehouse.store, call.op_key, name)), call.op_key)
+def take_over(call: StepCall, part: InputShard, shard: dict[str, Any]) -> ShardRecord | None:
+    """The scores of some rows of a part from a record of the whole part, where there is one."""
+    if part.ids is None or shard.get("previous"):
+        return None
+    name = part_name(part.part.sha256[:40], shard.get("verdicts", ""))
+    newest = attempt_name(name, attempts_at(call.warehouse.store, call.op_key, name))
+    whole = finished_shard(call, newest, call.op_key)
+    return None if whole is None else _narrow(call, part, whole, shard["marker"], Clock())
 
 
-def _measure(call: StepCall, part: InputShard, clock: Clock) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What has to be measured of an input part: `rows` of it. Of a retry these are the failed ones; `standing` are the
+    scores of the others, and `spent` is what those took."""
+
+    rows: InputShard
+    standing: pl.DataFrame | None = None
+    spent: Usage = field(default_factory=Usage)
+
+
+def owed(call: StepCall, part: InputShard, shard: dict[str, Any]) -> Owed:
+    """See `Owed`."""
+    if not shard.get("previous"):
+        return Owed(part)
+    previous = finished_shard(call, shard["previous"], call.op_key)
+    assert previous is not None
+    again = read_part(call.warehouse.store, previous.tables["failures"])["row_id"].sort()
+    before = previous.usage
+    spent = before.model_copy(update={"requested": 0, "reused": before.requested + before.reused, "seconds": 0.0})
+    return Owed(replace(part, ids=again, rows=again.len()),
+                read_part(call.warehouse.store, previous.tables["scores"]), spent)
+
+
+def _measure(call: StepCall, part: InputShard) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     context = call.context()
     batch = read_rows(call.input(), part, call.spec.columns(call.op_params))
+    batch = heard(batch, verdicts_on(call, part))
     measured: pl.DataFrame = call.spec.func(batch, call.op_params, context)
     return *score_outcomes(call, batch, measured), context.counters
 
@@ -93,34 +127,32 @@ def score_outcomes(call: StepCall, batch: pl.DataFrame, measured: pl.DataFrame) 
     return kept, failures
 
 
-def _retry(call: StepCall, part: InputShard, shard: dict[str, Any], clock: Clock) -> ShardRecord:
-    """Measure only the rows that failed before; the other scores are taken over."""
-    store = call.warehouse.store
-    previous = finished_shard(call, shard["previous"], call.op_key)
-    assert previous is not None
-    again = read_part(store, previous.tables["failures"])["row_id"].sort()
-    kept, failures, counters = _measure(call, replace(part, ids=again, rows=again.len()), clock)
-    keys = read_rows(call.input(), part, [])
-    old = read_part(store, previous.tables["scores"]).join(keys, on="row_id", maintain_order="left")
-    both = pl.concat([old.select(kept.columns), kept]).sort("row_id")
-    return finish_scores(call, part, both, failures, clock, counters, shard["marker"], call.op_key)
+def finish_part(call: StepCall, part: InputShard, marker: str, todo: Owed, kept: pl.DataFrame, failures: pl.DataFrame,
+                counters: dict[str, int], usage: Usage, facts: dict[str, Any] | None = None) -> ShardRecord:
+    """Write what was measured of a part, with the scores that stand."""
+    if todo.standing is not None:
+        keys = read_rows(call.input(), part, [])
+        old = todo.standing.join(keys, on="row_id", maintain_order="left")
+        kept = pl.concat([old.select(kept.columns), kept]).sort("row_id")
+    return finish_scores(call, part, kept, failures, todo.spent + usage, counters, marker, call.op_key, facts)
 
 
 def conform_scores(call: StepCall, frame: pl.DataFrame) -> pl.DataFrame:
     """Ids, keys, the standard columns, the op's own, then the outcome columns; missing standard ones are null."""
     own = dict(call.spec.out(call.op_params))
-    schema = {"row_id": pl.Int64(), "row_key": pl.Binary(), **SCORE_SCHEMA, **own, "_failed": pl.String()}
+    schema = {"row_id": pl.Int64(), "row_key": pl.Binary(), **SCORE_SCHEMA, **own, "_failed": pl.String(),
+              "_attempts": pl.Int32()}
     return conform(frame, schema)
 
 
-def finish_scores(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.DataFrame, clock: Clock,
-                  counters: dict[str, int], marker: str, key: str) -> ShardRecord:
+def finish_scores(call: StepCall, part: InputShard, kept: pl.DataFrame, failures: pl.DataFrame, usage: Usage,
+                  counters: dict[str, int], marker: str, key: str, facts: dict[str, Any] | None = None) -> ShardRecord:
     """Write the scores of an input part as the record `marker` of the work `key`."""
     measured = [name for name in kept.columns if name not in ("row_id", "row_key")]
     content = hash_frame(kept, columns=measured)
     counts = Counts(owed=part.rows, kept=kept.height, failed=failures.height, reasons=verdicts_of(kept, failures))
     return finish_shard(call, marker, {"scores": kept.drop("row_key"), "failures": failures}, counts, content,
-                        usage=Usage(seconds=clock.seconds()), key=key, of=part.part.sha256, counters=counters)
+                        usage=usage, key=key, of=part.part.sha256, counters=counters, facts=facts)
 
 
 def verdicts_of(kept: pl.DataFrame, failures: pl.DataFrame) -> dict[str, int]:
@@ -142,4 +174,4 @@ def _narrow(call: StepCall, part: InputShard, whole: ShardRecord, marker: str, c
     kept = read_part(store, whole.tables["scores"]).filter(wanted).join(keys, on="row_id", maintain_order="left")
     failures = (read_part(store, whole.tables["failures"]).filter(wanted) if "failures" in whole.tables
                 else pl.DataFrame(schema=FAILURES))
-    return finish_scores(call, part, kept, failures, clock, {}, marker, call.op_key)
+    return finish_scores(call, part, kept, failures, Usage(seconds=clock.seconds()), {}, marker, call.op_key)
