@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from factory.api import apply, plan, preview, run
+    from factory.api_verify import doctor, reverify, unjudged, verdicts_diff
     from warehouse import Warehouse
 
-__all__ = ["Warehouse", "apply", "plan", "preview", "run"]
+__all__ = ["Warehouse", "apply", "doctor", "plan", "preview", "reverify", "run", "unjudged", "verdicts_diff"]
 __version__ = "0.1.0"
 
 
@@ -27,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return Warehouse
     if name in __all__:
-        import factory.api as api
+        from factory import api, api_verify
 
-        return getattr(api, name)
+        return getattr(api, name, None) or getattr(api_verify, name)
     raise AttributeError(f"module 'factory' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,10 @@ def _opened(root: str | Path) -> Warehouse | None:
         return None
 
 
-def apply(op: str, source: str | Path, target: str | Path, *, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
-    """Run a row op on a plain file, with no recipe and no warehouse. See `factory.engine.apply`."""
+def apply(op: str, source: str | Path, target: str | Path, *, params: Mapping[str, Any] | None = None,
+          tell: Callable[[int, float], None] = lambda _rows, _share: None) -> pl.DataFrame:
+    """Run a row op on a plain file, with no recipe and no warehouse; returns the op's columns, a row for each row of
+    the file. See `factory.engine.apply`."""
     from factory.engine.apply import apply_op
 
-    return apply_op(op, Path(source), Path(target), params or {})
+    return apply_op(op, Path(source), Path(target), params or {}, tell)

@@ -14,7 +14,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from factory import cli_serve, cli_warehouse
+from factory import cli_serve, cli_verify, cli_warehouse
+from factory.cli_verify import Unsafe
 from factory.cli_warehouse import DEFAULT, AsJson, Root
 
 app = typer.Typer(name="factory", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -51,7 +52,7 @@ def run(recipe: RecipePath, warehouse: Root = DEFAULT, vars: Vars = None, set_: 
         retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed rows again.")] = False,
         trace: Annotated[bool, typer.Option("--trace", help="At the end, trace one row to its source.")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
-        json: AsJson = False) -> None:
+        unsafe: Unsafe = False, json: AsJson = False) -> None:
     """Run a recipe: make what is missing, reuse what is there.
 
     Example: factory run recipes/pico.yaml
@@ -116,14 +117,18 @@ def preview(recipe: RecipePath, step: Annotated[str, typer.Argument(help="A step
 def apply(op: Annotated[str, typer.Argument(help="The op, such as verify.math.")],
           source: Annotated[Path, typer.Argument(help="A .jsonl, .parquet or .csv file.")],
           target: Annotated[Path, typer.Argument(help="The file to write.")], set_: Sets = None,
-          json: AsJson = False) -> None:
+          unsafe: Unsafe = False, json: AsJson = False) -> None:
     """Run a row op on a plain file, without recipe or warehouse.
 
     Example: factory apply verify.math in.jsonl out.jsonl
     """
     from factory import api, terminal
+    from factory.terminal_verify import telling_rows
 
-    terminal.show_applied(api.apply(op, source, target, params=terminal.parse_pairs(set_, "--set")), target, json)
+    params = terminal.parse_pairs(set_, "--set")
+    with telling_rows(json) as tell:
+        applied = api.apply(op, source, target, params=params, tell=tell)
+    terminal.show_applied(applied, target, json)
 
 
 @app.command()
@@ -155,8 +160,9 @@ def schema() -> None:
     print(json.dumps(recipe_schema(), indent=2))
 
 
-for verb in (cli_serve.serve, *cli_warehouse.VERBS):
+for verb in (cli_serve.serve, *cli_warehouse.VERBS, *cli_verify.VERBS):
     app.command(verb.__name__.replace("_", "-"))(verb)
+app.add_typer(cli_verify.verdicts)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -94,11 +94,15 @@ def show(ref: Ref, warehouse: Root = DEFAULT,
 
     Example: factory show pico/reasoning
     """
-    from factory import terminal_data
+    from factory import terminal_data, terminal_verify
+    from factory.engine.verdicts import unjudged
     from warehouse import Warehouse
 
     house = Warehouse(warehouse)
-    terminal_data.show_dataset(house, house.dataset(ref), rows, json)
+    found = house.dataset(ref)
+    terminal_data.show_dataset(house, found, rows, json)
+    if found.kind == "scores" and not json:
+        terminal_verify.show_unjudged(found.ref, found.manifest.op, unjudged(house, found.ref))
 
 
 def diff(old: Ref, new: Ref, warehouse: Root = DEFAULT,

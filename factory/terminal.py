@@ -14,6 +14,7 @@ from factory.terminal_costs import cost_per_row, spent
 from factory.terminal_data import show_trace
 from factory.terminal_explain import show_explained
 from factory.terminal_loop import show_loop
+from factory.terminal_verify import find_unjudged, show_unjudged
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +58,9 @@ def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
 
     if as_json:
         print_json({"run_id": report.run_id, "status": report.status, "exit_code": report.exit_code,
-                    "steps": [step.model_dump() for step in report.steps], "errors": [str(e) for e in report.errors]})
+                    "steps": [step.model_dump() for step in report.steps], "errors": [str(e) for e in report.errors],
+                    "unjudged": {step: found.to_dicts() for step, found in
+                                 find_unjudged(report, Warehouse(warehouse)).items()}})
         return
     if console.is_terminal:
         console.print()
@@ -66,6 +69,9 @@ def show_run(report: RunReport, warehouse: str | Path, as_json: bool) -> None:
     _show_funnel([step for step in steps if step.kind in ("rows", "selection")
                   or (step.kind == "receipt" and step.counts.owed)])
     show_loop(steps, report, Warehouse(warehouse))
+    for name, prompts in find_unjudged(report, Warehouse(warehouse)).items():
+        console.print()
+        show_unjudged(name, report.manifests[name].op, prompts)
     _show_unfinished(steps)
     for trace in report.tracebacks:
         print(trace, file=sys.stderr)
@@ -268,6 +274,10 @@ def show_applied(frame: pl.DataFrame, target: Path, as_json: bool) -> None:
     names = {True: "passed", False: "refused", None: "undecided"}
     shown = ", ".join(f"{names.get(name, name)} {count:,}" for name, count in counts.items())
     entry(f"{frame.height:,} rows written to {target}" + (f": {shown}" if shown else ""))
+    failed: list[str] = frame["failed"].drop_nulls().to_list() if "failed" in frame.columns else []
+    if failed:
+        complain(f"{len(failed):,} of them could not be judged: {'; '.join(failed[:3])}"
+                 + (f"; … {len(failed) - 3:,} more (column `failed`)" if len(failed) > 3 else ""), "warning")
 
 
 def show_receipt(receipt: Mapping[str, Any], as_json: bool) -> None:

@@ -1,10 +1,12 @@
 """`verify.format`: does a response keep the form that it was asked for?
 
-The format reward of DeepSeek-R1 (R1 paper, section 2.2.2, and Table 1 for the template). Two forms are known:
+The format reward of DeepSeek-R1 (R1 paper, section 2.2.2, and Table 1 for the template). Three forms are known:
 
 - `r1_zero`: `<think>…</think>` and then `<answer>…</answer>`, each once, in this order, neither empty, and nothing but
   white space around them;
-- `r1`: `<think>…</think>` once, not empty, at the start; then an answer in Markdown that is not empty.
+- `r1`: `<think>…</think>` once, not empty, at the start; then an answer in Markdown that is not empty;
+- `cold_start`: the form of R1's cold-start data, `|special_token|reasoning|special_token|summary`: the token exactly
+  twice, first of all, neither part empty. `special_token` says what stands for it.
 
 `none` accepts every response that is not blank. A prefilled `<think>` is part of `response`. The form is exact on
 purpose: a trainer that rewards near misses teaches them.
@@ -12,15 +14,17 @@ purpose: a trainer that rewards near misses teaches them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from factory.engine.op import Kind, OpContext, Params, op
+from factory.engine.op import Kind, OpContext, Params, Trial, op
 from factory.engine.text import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from factory.verifiers.verdict import VERDICT_OUT, Verdict, frame
 
-Form = Literal["r1_zero", "r1", "none"]
+Form = Literal["r1_zero", "r1", "cold_start", "none"]
+SPECIAL_TOKEN = "|special_token|"
 
 _FAULTS: dict[str, str] = {
     "empty_response": "the response is blank",
@@ -36,30 +40,71 @@ _FAULTS: dict[str, str] = {
     "text_outside": "there is text outside the tags",
     "empty_thinking": "the thinking is blank",
     "empty_answer": "the answer is blank",
+    "missing_token": "the special token does not occur",
+    "single_token": "the special token occurs once, not before and after the reasoning",
+    "repeated_token": "the special token occurs more than twice",
+    "empty_summary": "the summary is blank",
 }
+_EXAMPLES: dict[Form, tuple[str, tuple[str, ...]]] = {
+    "r1_zero": ("<think>I add.</think>\n<answer>4</answer>", (
+        "<think>I add.</think> 4", "<answer>4</answer>", "So: <think>I add.</think><answer>4</answer>",
+        "<think>I add.</think><answer>4</answer><answer>5</answer>", "<think> </think><answer>4</answer>")),
+    "r1": ("<think>I add.</think>\n\nIt is **4**.", ("It is **4**.", "<think>I add. It is 4.", "<think>I add.</think> ",
+                                                     "4 <think>I add.</think> 4")),
+    "cold_start": (f"{SPECIAL_TOKEN}I add.{SPECIAL_TOKEN}It is 4.", (
+        "It is 4.", f"{SPECIAL_TOKEN}I add. It is 4.", f"So {SPECIAL_TOKEN}I add.{SPECIAL_TOKEN}It is 4.",
+        f"{SPECIAL_TOKEN}I add.{SPECIAL_TOKEN}It{SPECIAL_TOKEN} is 4.", f"{SPECIAL_TOKEN}I add.{SPECIAL_TOKEN} ")),
+    "none": ("4", ("", " \n")),
+}
+"""Of each form a response that keeps it, and responses that break it."""
 
 
 class FormatParams(Params):
-    """`form` is the form that is asked for; `response` names the column."""
+    """`form` is the form that is asked for; `response` names the column; `special_token` is what parts the form
+    `cold_start`."""
 
     form: Form = "r1_zero"
     response: str = "response"
+    special_token: str = Field(SPECIAL_TOKEN, min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _told(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Other forms have no token: it is no part of their identity."""
+        told: dict[str, Any] = plainly(self)
+        return told if self.form == "cold_start" else {k: v for k, v in told.items() if k != "special_token"}
+
+
+def format_trials(params: FormatParams) -> list[Trial]:
+    """A response that keeps the form, and responses that break it in one way each."""
+    kept, broken = _EXAMPLES[params.form]
+
+    def row(text: str) -> dict[str, Any]:
+        return {params.response: text.replace(SPECIAL_TOKEN, params.special_token)}
+
+    return [Trial(row(kept), "correct"), *(Trial(row(text), "incorrect") for text in broken)]
 
 
 @op("verify.format", version=1, kind=Kind.SCORE, params=FormatParams, columns=lambda params: (params.response,),
-    out=VERDICT_OUT)
+    out=VERDICT_OUT, trials=format_trials)
 def verify_format(batch: pl.DataFrame, params: FormatParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the response keeps the form of thinking and answer exactly.
 
     `reason_code` is `well_formed` or the first fault found; `extracted` is null; `score` is 1.0 or 0.0.
     """
     responses = batch.get_column(params.response).cast(pl.String)
-    return frame([check_format(response, params.form) for response in responses])
+    return frame([check_format(response, params.form, params.special_token) for response in responses])
 
 
-def check_format(response: str | None, form: Form = "r1_zero") -> Verdict:
+def judge_format(response: str | None, reference: object = None, *, form: Form = "r1_zero",
+                 special_token: str = SPECIAL_TOKEN) -> Verdict:
+    """`check_format` as the contract of all verifiers has it; a form needs no reference."""
+    return check_format(response, form, special_token)
+
+
+def check_format(response: str | None, form: Form = "r1_zero", special_token: str = SPECIAL_TOKEN) -> Verdict:
     """The verdict on one response; see `verify_format`."""
-    fault = _find_fault(response or "", form)
+    response = response or ""
+    fault = _cold_fault(response, special_token) if form == "cold_start" else _find_fault(response, form)
     if fault is None:
         return Verdict("correct", "well_formed", f"the response has the form {form}", None, 1.0)
     return Verdict("incorrect", fault, _FAULTS[fault], None, 0.0)
@@ -90,6 +135,19 @@ def _find_fault(response: str, form: Form) -> str | None:
     if between.strip() or behind.strip():
         return "text_outside"
     return None if answer.strip() else "empty_answer"
+
+
+def _cold_fault(response: str, token: str) -> str | None:
+    if not response.strip():
+        return "empty_response"
+    before, *parts = response.split(token)
+    if len(parts) != 2:
+        return {0: "missing_token", 1: "single_token"}.get(len(parts), "repeated_token")
+    if before.strip():
+        return "text_outside"
+    if not parts[0].strip():
+        return "empty_thinking"
+    return None if parts[1].strip() else "empty_summary"
 
 
 def _gaps(places: list[int], tags: tuple[str, ...], length: int) -> list[tuple[int, int]]:

@@ -28,19 +28,21 @@ import functools
 import importlib.util
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 from pydantic import Field
 
-from factory.engine.errors import DataError, MissingExtraError
+from factory.engine.errors import DataError, FactoryError, MissingExtraError
 from factory.engine.gym import load_gym
-from factory.engine.op import Kind, OpContext, Params, op
+from factory.engine.op import Kind, OpContext, Params, Trial, op
 from factory.engine.text import ANSWER_OPEN, split_response
-from factory.verifiers.deadline import CallFailed, DeadlineExceeded, DeadlineWorker, WorkerCrashed
+from factory.verifiers.deadline import DeadlineExceeded, WorkerCrashed
+from factory.verifiers.deadline_pool import DeadlinePool
 from factory.verifiers.extraction import last_boxed
+from factory.verifiers.gym_trials import GYM_TRIALS
 from factory.verifiers.verdict import VERDICT_OUT, Verdict, frame
 
 _LONGEST = 20_000
@@ -72,7 +74,18 @@ class GymParams(Params):
     deadline: float = Field(5.0, gt=0, le=3600)
 
 
-@op("verify.gym", version=1, kind=Kind.SCORE, params=GymParams,
+def gym_trials(params: GymParams) -> list[Trial]:
+    """The reference of items of five kinds, and answers that are not right beside them."""
+    trials = []
+    for task, item, wrong, score in GYM_TRIALS:
+        row = {params.entry: json.dumps(item), params.task: task}
+        trials.append(Trial({**row, params.response: f"<think>?</think><answer>{item['answer']}</answer>"}, "correct"))
+        if score < params.threshold:
+            trials.append(Trial({**row, params.response: f"<think>?</think><answer>{wrong}</answer>"}, "incorrect"))
+    return trials
+
+
+@op("verify.gym", version=1, kind=Kind.SCORE, params=GymParams, trials=gym_trials,
     columns=lambda params: (params.response, params.entry, params.task), out=VERDICT_OUT)
 def verify_gym(batch: pl.DataFrame, params: GymParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the response solves its procedural task, by the task's own scorer.
@@ -86,23 +99,40 @@ def verify_gym(batch: pl.DataFrame, params: GymParams, ctx: OpContext) -> pl.Dat
     """
     if importlib.util.find_spec("reasoning_gym") is None:
         raise MissingExtraError("reasoning_gym", "gym")
-    rows = batch.select(pl.col(params.response, params.entry, params.task).cast(pl.String)).iter_rows()
-    verdicts = [check_gym(response, entry, task, params.threshold, params.deadline) for response, entry, task in rows]
+    rows = list(batch.select(pl.col(params.response, params.entry, params.task).cast(pl.String)).iter_rows())
+    verdicts = check_gym_many([row[:2] for row in rows], [row[2] for row in rows], params.threshold, params.deadline)
     ctx.count("timeouts", sum(verdict.reason_code == "timeout" for verdict in verdicts))
     return frame(verdicts)
 
 
-def check_gym(response: str | None, entry: str | None, task: str | None, threshold: float = 1.0,
+def check_gym(response: str | None, entry: str | None, task: str | None = None, threshold: float = 1.0,
               seconds: float = 5.0) -> Verdict:
-    """The verdict on one response; see `verify_gym`."""
-    item = _read_entry(entry)
-    taken = take_gym_answer(response or "", item["answer"])
+    """The verdict on one response; see `verify_gym`. Without `task` the item's metadata name it (`source_dataset`)."""
+    return check_gym_many([(response, entry)], task, threshold, seconds)[0]
+
+
+def check_gym_many(pairs: Sequence[tuple[str | None, str | None]], task: str | Sequence[str | None] | None = None,
+                   threshold: float = 1.0, seconds: float = 5.0) -> list[Verdict]:
+    """`check_gym` for many (response, item) pairs, in order; the scorers' process is given the next while it works on
+    one. `task` is one name for all, or one for each."""
+    tasks = [task] * len(pairs) if task is None or isinstance(task, str) else task
+    calls = []
+    for (response, entry), name in zip(pairs, tasks, strict=True):
+        item = _read_entry(entry)
+        own = item["metadata"].get("source_dataset") if isinstance(item["metadata"], dict) else None
+        calls.append((name or own or "", take_gym_answer(response or "", item["answer"]), item, threshold))
     try:
-        return _worker.call((task or "", taken, item, threshold), seconds)
-    except DeadlineExceeded:
+        return [_verdict(result, seconds) for result in _pool.map(calls, seconds)]
+    except WorkerCrashed as error:  # it does not start
+        return [_verdict(error, seconds)] * len(calls)
+
+
+def _verdict(result: Verdict | FactoryError, seconds: float) -> Verdict:
+    if isinstance(result, Verdict):
+        return result
+    if isinstance(result, DeadlineExceeded):
         return Verdict("undecided", "timeout", f"scoring took longer than {seconds:g} s", transient=True)
-    except (WorkerCrashed, CallFailed) as error:
-        return Verdict("undecided", "crashed", str(error), transient=True)
+    return Verdict("undecided", "crashed", str(result), transient=True)
 
 
 def take_gym_answer(response: str, gold: str | None) -> str | None:
@@ -245,4 +275,4 @@ def _is_safe(text: str, evaluators: frozenset[str]) -> bool:
     return all(name in _SAFE_NAMES or len(name) == 1 for name in names)
 
 
-_worker: DeadlineWorker[Verdict] = DeadlineWorker(_decide, warm=_load)
+_pool: DeadlinePool[Verdict] = DeadlinePool(_decide, warm=_load, size=1)

@@ -9,7 +9,7 @@ never stored as a verdict but reported as a failure of that row, which a later r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
@@ -28,7 +28,8 @@ _EXTRACTED_LIMIT = 1000
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One response's verdict. `reason_code` is a stable word to count by, `reason` a sentence for people, `extracted`
-    the answer taken from the response (None: there was none), `score` the verifier's number where it has one."""
+    the answer taken from the response (None: there was none), `score` the verifier's number where it has one.
+    `seconds` is the time that was spent on it; no score table holds it, for equal verdicts must be equal rows."""
 
     label: Label
     reason_code: str
@@ -36,6 +37,7 @@ class Verdict:
     extracted: str | None = None
     score: float | None = None
     transient: bool = False
+    seconds: float = field(default=0.0, compare=False)
 
 
 def frame(verdicts: Sequence[Verdict]) -> pl.DataFrame:

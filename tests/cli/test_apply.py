@@ -15,6 +15,7 @@ import factory
 from factory.engine.errors import UsageError
 from factory.engine.op import Kind, all_composites, all_ops
 
+VERDICT = ["label", "reason_code", "reason", "extracted", "score"]
 ROWS = [{"id": 3, "response": "<answer>2</answer>", "answer": "2", "note": "x"},
         {"id": 1, "response": "<answer>7</answer>", "answer": "2", "note": None},
         {"id": 2, "response": None, "answer": "2", "note": "y"},
@@ -44,8 +45,7 @@ def test_verifier_adds_its_columns(shell: Shell, source: str, target: str) -> No
     assert made["label"].to_list()[:3] == ["correct", "incorrect", "incorrect"]
     assert made["label"][3] != "correct"
     assert made.columns[:4] == ["id", "response", "answer", "note"]
-    assert {"label", "reason_code", "reason", "extracted"} <= set(made.columns)
-    assert not {"row_id", "row_key"} & set(made.columns)
+    assert made.columns[4:] == VERDICT
 
 
 def test_filter_with_other_columns_and_params(shell: Shell) -> None:
@@ -61,6 +61,7 @@ def test_filter_with_other_columns_and_params(shell: Shell) -> None:
 def test_is_the_code_of_the_step(shell: Shell, house: Shell) -> None:
     """On the rows of a run, apply gives the scores of the run."""
     house("sql", 'SELECT * FROM "pico/samples" ORDER BY row_id', "--parquet", shell.folder / "in.parquet")
+    before = pl.read_parquet(shell.folder / "in.parquet").columns
     for op, step, params in (("verify.math", "correct", []), ("verify.format", "form", ["--set", "form=r1_zero"]),
                              ("filter.repetition", "clean.repetition", [])):
         shell("apply", op, "in.parquet", "out.parquet", *params)
@@ -70,7 +71,8 @@ def test_is_the_code_of_the_step(shell: Shell, house: Shell) -> None:
         assert made.height == stored.height == 120
         for name in (name for name in names if name in made.columns):
             assert made[name].to_list() == stored[name].to_list(), (op, name)
-        assert {"passed", "reason_code"} <= set(made.columns)
+        added = [name for name in made.columns if name not in before]
+        assert added == VERDICT if op.startswith("verify.") else {"passed", "reason_code"} <= set(added), op
 
 
 @pytest.mark.parametrize(("words", "said", "code"), [
@@ -114,3 +116,61 @@ def test_python_refuses_what_the_command_refuses(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             factory.apply(name, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert factory.apply("verify.math", tmp_path / "in.jsonl", tmp_path / "out.jsonl").height == 4
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def test_what_else_is_in_a_line_comes_out_as_it_went_in(shell: Shell) -> None:
+    """Nested values, mixed types, long numbers and odd names; batches do not matter."""
+    odd = [{"response": "A", "answer": "A", "n": 2**70, "deep": {"a": [1, "x", None, {"b": 0.1}]}, "": "no name"},
+           {"answer": "B", "response": "(B)", "n": "text", "deep": [], "\ud800": "\u2028", "label": "mine"},
+           {"answer": "C", "response": "\ud83d (C)"}] * 1000
+    (shell.folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in odd))
+    said = shell.json("apply", "verify.choice", "in.jsonl", "out.jsonl")
+    assert said["counts"] == {"correct": 2000, "incorrect": 1000}
+    made = lines(shell.folder / "out.jsonl")
+    for row, found in zip(odd, made, strict=True):
+        assert {name: value for name, value in found.items() if name not in VERDICT} == {
+            name: value for name, value in row.items() if name not in VERDICT}
+        assert list(found)[-5:] == VERDICT
+
+
+def test_references_of_mixed_types_keep_their_spelling(shell: Shell) -> None:
+    rows = [{"response": r"\boxed{2}", "answer": 2}, {"response": r"\boxed{0.5}", "answer": 0.5},
+            {"response": r"\boxed{x}", "answer": "x"}]
+    write(shell.folder, rows)
+    assert shell.json("apply", "verify.math", "in.jsonl", "out.jsonl")["counts"] == {"correct": 3}
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet", "out.csv"])
+def test_bad_lines_are_named_and_lose_nothing(shell: Shell, target: str) -> None:
+    good = json.dumps({"response": "B", "answer": "B"})
+    (shell.folder / "in.jsonl").write_text(f'{good}\n{{"response": "B", "ans\n\n{good}\n[1, 2]\nnull\n{good}')
+    said = shell("apply", "verify.choice", "in.jsonl", target)
+    assert "6 rows" in said.stdout
+    assert "line 2 of in.jsonl" in said.stderr
+    assert "correct 3, undecided 3" in said.stdout
+    readers = {".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet, ".csv": pl.read_csv}
+    made = readers[Path(target).suffix](shell.folder / target)
+    assert made["label"].to_list() == ["correct", "undecided", "correct", "undecided", "undecided", "correct"]
+    assert made["line"].to_list() == [None, '{"response": "B", "ans', None, "[1, 2]", "null", None]
+    told = made["failed"].to_list()
+    assert [None if each is None else each.split(" of ")[0] for each in told] == [
+        None, "bad_line: line 2", None, "bad_line: line 5", "bad_line: line 6", None]
+
+
+def test_a_row_without_a_verdict_says_why(shell: Shell) -> None:
+    hang = "9**9**9**9"
+    item = {"question": "", "answer": "1 + 1", "metadata": {"numbers": [1, 1], "target": 2}}
+    pytest.importorskip("reasoning_gym", reason="needs the extra `gym`")
+    write(shell.folder, [{"response": f"<answer>{answer}</answer>", "entry": json.dumps(item), "task": "countdown"}
+                         for answer in ("1 + 1", hang)])
+    shell("apply", "verify.gym", "in.jsonl", "out.jsonl", "--set", "deadline=2")
+    made = lines(shell.folder / "out.jsonl")
+    assert made[0]["label"] == "correct"
+    assert "failed" not in made[0]
+    assert made[1]["label"] != "correct"
+    if "failed" in made[1]:
+        assert (made[1]["label"], made[1]["reason_code"]) == ("undecided", made[1]["failed"].split(":")[0])

@@ -251,7 +251,7 @@ def test_publish(house: Shell, tmp_path: Path) -> None:
 
 def test_every_command_explains_itself(shell: Shell) -> None:
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert len(names) == 21
+    assert len(names) == 23
     listing = shell("--help").stdout
     for name in names:
         assert f"  {name}" in listing

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.engine.op import SCORE_SCHEMA, OpContext
+from factory.engine.op import SCORE_SCHEMA, OpContext, get_op
+from factory.engine.trial import try_op
 from factory.verifiers.format import Form, FormatParams, check_format, verify_format
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+TOKEN = "|special_token|"
 PLAIN = st.text(st.characters(exclude_characters="<>"), max_size=20)
 
 
@@ -42,6 +44,15 @@ PLAIN = st.text(st.characters(exclude_characters="<>"), max_size=20)
     ("r1", "<think></think>b", "empty_thinking"),
     ("r1", "Hm <think>a</think>b", "text_outside"),
     ("r1", "b", "missing_think"),
+    ("cold_start", f"{TOKEN}a{TOKEN}b", "well_formed"),
+    ("cold_start", f"\n{TOKEN}\na\n{TOKEN}\n**b**\n", "well_formed"),
+    ("cold_start", " ", "empty_response"),
+    ("cold_start", "<think>a</think>b", "missing_token"),
+    ("cold_start", f"{TOKEN}a", "single_token"),
+    ("cold_start", f"{TOKEN}a{TOKEN}b{TOKEN}", "repeated_token"),
+    ("cold_start", f"a{TOKEN}b{TOKEN}c", "text_outside"),
+    ("cold_start", f"{TOKEN} {TOKEN}b", "empty_thinking"),
+    ("cold_start", f"{TOKEN}a{TOKEN}\n", "empty_summary"),
     ("none", "b", "well_formed"),
     ("none", " ", "empty_response"),
 ])
@@ -73,3 +84,28 @@ def test_no_other_order_of_tags_passes(pieces: list[str]) -> None:
         inside = "".join(pieces).split("</think>")
         assert inside[0].strip().startswith("<think>")
         assert inside[1].strip().startswith("<answer>")
+
+
+@given(st.lists(st.sampled_from([TOKEN, "|special_token", "a", " ", "\n"]), max_size=7))
+def test_cold_start_is_two_tokens_and_two_parts(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    parts = text.split(TOKEN)
+    well = len(parts) == 3 and not parts[0].strip() and all(part.strip() for part in parts[1:])
+    assert (check_format(text, "cold_start").label == "correct") == well
+
+
+def test_the_token_is_a_param_and_no_identity_of_other_forms() -> None:
+    assert check_format("<S>a<S>b", "cold_start", "<S>").label == "correct"
+    batch = pl.DataFrame({"response": ["<S>a<S>b", f"{TOKEN}a{TOKEN}b"]})
+    made = verify_format(batch, FormatParams(form="cold_start", special_token="<S>"), OpContext())
+    assert made["passed"].to_list() == [True, False]
+    assert FormatParams(form="r1").model_dump(mode="json") == {"form": "r1", "response": "response"}
+    told = FormatParams(form="cold_start", special_token="<S>").model_dump()
+    assert FormatParams.model_validate(told).special_token == "<S>"
+
+
+@pytest.mark.parametrize("form", ["r1_zero", "r1", "cold_start", "none"])
+def test_its_trials_pass(form: Form) -> None:
+    tried = try_op(get_op("verify.format"), FormatParams(form=form, response="text", special_token="[[S]]"))
+    assert (tried.accepted, tried.refused) == (tried.golds, tried.mutants)
+    assert tried.mutants >= 2

@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from factory.engine.errors import DataError
-from factory.engine.op import SCORE_SCHEMA, OpContext
-from factory.verifiers.gym import GymParams, check_gym, take_gym_answer, verify_gym
+from factory.engine.op import SCORE_SCHEMA, OpContext, get_op
+from factory.engine.trial import try_op
+from factory.verifiers.gym import GymParams, check_gym, check_gym_many, take_gym_answer, verify_gym
+from factory.verifiers.gym_trials import GYM_TRIALS
 
 reasoning_gym = pytest.importorskip("reasoning_gym", reason="needs the extra `gym`")
 
@@ -117,3 +119,22 @@ def test_an_answer_that_never_ends_fails_its_own_row() -> None:
     table = verify_gym(pl.DataFrame(rows), GymParams(deadline=2), OpContext())
     assert table["passed"].to_list()[1] is True
     assert table["passed"].to_list()[0] is not True
+
+
+@pytest.mark.parametrize("threshold", [1.0, 0.5, 0.02])
+def test_its_trials_pass_at_every_threshold(threshold: float) -> None:
+    """The scores that are told of the wrong answers are those that the scorers give."""
+    tried = try_op(get_op("verify.gym"), GymParams(threshold=threshold, deadline=60))
+    assert (tried.accepted, tried.refused, tried.failed) == (tried.golds, tried.mutants, 0)
+    for task, item, wrong, score in GYM_TRIALS:
+        verdict = check_gym(f"<answer>{wrong}</answer>", json.dumps(item), seconds=60)
+        assert verdict.score == pytest.approx(score), task
+
+
+def test_a_batch_says_what_single_calls_say() -> None:
+    items = [_items(task, 1)[0] for task in ("gcd", "countdown", "chain_sum")]
+    responses = [f"<answer>{item['answer']}</answer>" for item in items] + ["<answer>1</answer>", None, "<think>"]
+    pairs = list(zip(responses, (json.dumps(item) for item in (*items, *items)), strict=True))
+    tasks = ["gcd", "countdown", "chain_sum"] * 2
+    assert check_gym_many(pairs, tasks, seconds=60) == [
+        check_gym(*pair, task, seconds=60) for pair, task in zip(pairs, tasks, strict=True)]
