@@ -54,7 +54,7 @@ fast: $(STAMP)
 
 bench: $(STAMP)  ## make bench NAME=… : print a table, then one JSON line
 	@test -n "$(NAME)" || { echo "usage: make bench NAME=<$$(ls benchmarks | sed -n 's/\.py$$//p' | paste -sd'|')>"; exit 2; }
-	$(BIN)/python benchmarks/$(NAME).py
+	$(BIN)/python benchmarks/$(subst -,_,$(NAME)).py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""What runs inside a room: standard library only, sent in as source text. The host imports only `values` of it."""
