@@ -127,6 +127,18 @@ class DeadlineWorker(Generic[T]):
         return self._process.pid if self._process is not None else None
 
     def _start(self) -> subprocess.Popen[bytes]:
+        process = self._launch()
+        try:
+            good, value = _receive(process, time.monotonic() + _START_SECONDS)
+        except (TimeoutError, _Died):
+            raise self._no_start() from None
+        if not good:
+            self._stop()
+            raise CallFailed(*value)
+        return process
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        """Start a child; it will say one thing, whether it is ready."""
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         process = subprocess.Popen([sys.executable, "-c", _BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
@@ -139,14 +151,13 @@ class DeadlineWorker(Generic[T]):
         hello = _frame(pickle.dumps((os.getpid(), self._memory))) + _frame(pickle.dumps((self._fn, self._warm)))
         try:
             _write(process, hello, time.monotonic() + _START_SECONDS)
-            good, value = _receive(process, time.monotonic() + _START_SECONDS)
         except (TimeoutError, _Died):
-            raise WorkerCrashed(f"the worker process for {self._fn.__qualname__} did not start (exit status "
-                                f"{self._stop()}): run `{sys.executable} -c 'import factory'` to see why") from None
-        if not good:
-            self._stop()
-            raise CallFailed(*value)
+            raise self._no_start() from None
         return process
+
+    def _no_start(self) -> WorkerCrashed:
+        return WorkerCrashed(f"the worker process for {self._fn.__qualname__} did not start (exit status "
+                             f"{self._stop()}): run `{sys.executable} -c 'import factory'` to see why")
 
     def _stop(self) -> int | None:
         process, self._process = self._process, None

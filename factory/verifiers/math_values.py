@@ -1,0 +1,243 @@
+r"""Answers read without a symbolic library.
+
+`readings` says what a tidy text may mean. A reading is a number, an infinity, words, an option's letter, a group
+(tuple, interval, set, list, union) or a matrix of readings, or a named value (`x=5`). A text that says anything else,
+or only part of which is understood, has no reading. `factory.verifiers.math_same` compares readings.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from factory.verifiers.math_numbers import Number, read_number
+from factory.verifiers.math_text import split_top, whole_bracket
+
+MOST_ITEMS = 40
+_TEXTS = re.compile(r"\\text\s*\{([^{}]*)\}")
+_WORDS = re.compile(r"[^\W\d_][^\W\d_'\-]*(?:[ ,'’\-]+[^\W\d_][^\W\d_'\-]*)*")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::\d{2})?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_LETTER = re.compile(r"(?:(?:option|choice|选项|选|故选)\s*[:：]?\s*)?\(?\s*(?:\\text\s*\{\s*\(?)?([A-Ja-j])\)?\s*\}?"
+                     r"\s*\)?", re.IGNORECASE)
+_OPTION = re.compile(r"(?:\\text\s*\{\s*)?\(([A-J])\)\s*\}?.+|([A-J])\s*[).:]\s+.+"
+                     r"|\(([a-j])\)\s+(?:[A-Za-z]{3}|[{⦃\d]).*")
+_INFINITY = re.compile(r"([-+]?)\s*(?:\\infty|oo|inf(?:inity)?)")
+_NAME = re.compile(r"(?:[A-Za-z]|\\(?!text|frac|sqrt|pm|begin|infty|pi)[A-Za-z]+(?:\s[A-Z]+)?)"
+                   r"(?:_(?:[A-Za-z0-9]+|\{[^{}]*\}))?'{0,3}(?:\s*\([A-Za-z0-9]{1,3}(?:\s*,\s*[A-Za-z0-9]{1,3})*\))?"
+                   r"|[A-Z]{2,4}|\|[A-Za-z]{1,3}\|"
+                   r"|\\(?:overline|vec|angle|text|measuredangle|triangle)\s*(?:\{[^{}]*\}|[A-Z]+)"
+                   r"|m?\\angle\s*[A-Z]+|\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])+\s*\)"
+                   r"|[A-Z][A-Za-z_{}0-9]*\s*:\s*[A-Z][A-Za-z_{}0-9]*")
+_MEMBER = re.compile(r"[A-Za-z](?:_\w)?\s*\\in(?![a-z])\s*")
+_RELATION = re.compile(r"(?<![<>!\\=])=(?!=)")
+_APPROX = re.compile(r"\\approx(?![a-z])|\\simeq(?![a-z])|≈")
+_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|或|和")
+_MATRIX = re.compile(r"\\begin\{([pbvBV]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_DECIMAL_COMMA = re.compile(r"([-+]?)(\d+),(\d+)")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)")
+# in a list with spaces behind its commas, 12,000 is one number
+_LOOSE_THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?=,\s|[;)\]\s]|$)")
+_FUNCTIONS = frozenset((
+    "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "mod", "max", "min", "gcd", "lcm", "alpha", "beta",
+    "gamma", "delta", "theta", "lambda", "sigma", "infinity", "arctan", "arcsin", "arccos", "sinh", "cosh", "tanh",
+    "frac"))
+_PLUS_MINUS = re.compile(r"(?:(.*?)\s*)?\\pm(?![a-z])\s*(.+)")
+_NUMBER_WORDS = {word: value for value, word in enumerate(
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
+_SYNONYMS = {"yes": "true", "correct": "true", "no": "false", "incorrect": "false",
+             "none of these": "none of the above"}
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An answer in words, in one form."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One letter: an option, or a variable."""
+
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Infinity:
+    """Plus or minus infinity."""
+
+    sign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A value with the name it is given: x=5."""
+
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Several values. `kind` is the pair of brackets of an ordered one, `set`, `list` (unordered, no brackets) or
+    `union`."""
+
+    kind: str
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows of values."""
+
+    rows: tuple[tuple[Value, ...], ...]
+
+
+Value = Number | Words | Letter | Infinity | Named | Group | Matrix
+
+
+@functools.lru_cache(maxsize=8192)
+def readings(text: str) -> tuple[Value, ...]:
+    """All readings of a tidy text; none where it, or a part of it, is not understood."""
+    return read(text)
+
+
+def read(text: str, depth: int = 0) -> tuple[Value, ...]:
+    """`readings` of a part, at a depth of brackets."""
+    if not text or depth > 6 or len(text) > 2000:
+        return ()
+    text = _MEMBER.sub("", text, count=1) if _MEMBER.match(text) else text
+    plain = _read_plain(text)
+    if plain:
+        return plain
+    if depth < 3 and len(parts := _APPROX.split(text)) == 2:
+        # An exact value and its approximation are one answer said twice.
+        return tuple(value for part in parts for value in read(part.strip(), depth + 3))
+    return _read_structure(text, depth)
+
+
+def _read_plain(text: str) -> tuple[Value, ...]:
+    number = read_number(text)
+    if number is not None:
+        if _THOUSANDS.fullmatch(text) and "." not in text:
+            # 100,200 may be one number or two
+            return number, Group("list", tuple(Number(Fraction(part)) for part in text.split(",")))
+        return (number,)
+    comma = _DECIMAL_COMMA.fullmatch(text)
+    if comma:
+        decimal = read_number(f"{comma[1]}{comma[2]}.{comma[3]}")
+        pair = (read_number(comma[1] + comma[2]), read_number(comma[3]))
+        assert decimal is not None
+        assert pair[0] is not None
+        assert pair[1] is not None
+        return decimal, Group("list", (pair[0], pair[1]))
+    infinite = _INFINITY.fullmatch(text)
+    if infinite:
+        return (Infinity(-1 if infinite[1] == "-" else 1),)
+    letter = _LETTER.fullmatch(text)
+    if letter:
+        return (Letter(letter[1]),)
+    words = read_words(text)
+    return (words,) if words is not None else ()
+
+
+def read_words(text: str) -> Value | None:
+    """An answer in words or a time of day: "Monday", "no solution". Without a `\\text`, one word has at least four
+    letters, since `xyz` may be a product; counting words are numbers."""
+    plain = " ".join(_TEXTS.sub(r" \1 ", text).split())
+    marked = r"\text" in text
+    plain = plain.strip("\"'*.()[] ") if not _CLOCK.fullmatch(plain) else plain
+    clock = _CLOCK.fullmatch(plain)
+    if clock:
+        return Words(f"{int(clock[1])}:{clock[2]}{(clock[3] or '').lower()}")
+    low = plain.lower()
+    if not _WORDS.fullmatch(plain) or not _FUNCTIONS.isdisjoint(low.split()):
+        return None
+    if low in _NUMBER_WORDS:
+        return Number(Fraction(_NUMBER_WORDS[low]))
+    if low in _SYNONYMS or low in ("true", "false"):
+        return Words(_SYNONYMS.get(low, low))
+    if marked and len(plain) > 1:
+        return Words(low)
+    return Words(low.removeprefix("the ")) if re.search(r"[^\W\d_]{4}", plain) or plain[0] > "\u4e00" else None
+
+
+def _read_structure(text: str, depth: int) -> tuple[Value, ...]:
+    matrix = _MATRIX.fullmatch(text)
+    if matrix:
+        return _read_matrix(matrix[2], depth)
+    option = _OPTION.fullmatch(text)
+    if option and not _RELATION.search(text) and not whole_bracket(text):
+        return (Letter(option[1] or option[2] or option[3]),)
+    unions = text.split(r"\cup")
+    if len(unions) > 1:
+        return _group("union", unions, depth)
+    if whole_bracket(text):
+        inner = text[1:-1]
+        pair = text[0] + text[-1]
+        parts = split_top(_without_thousands(inner), ",;")
+        if _THOUSANDS.fullmatch(inner.strip()) and pair != "⦃⦄":
+            return (*read(inner.strip(), depth + 1), *_group(pair, parts, depth))
+        if len(parts) == 1:
+            return read(inner.strip(), depth + 1) if pair in ("()", "{}", "[]") else _group("set", parts, depth)
+        return _group("set" if pair in ("⦃⦄", "{}") else pair, parts, depth)
+    listed = split_top(_AND.sub(", ", _without_thousands(text)), ",;")
+    if len(listed) > 1:
+        parts = [part for part in listed if part]
+        return _group("list", parts, depth) if len(parts) > 1 else read(parts[0], depth + 1) if parts else ()
+    sides = _RELATION.split(text)
+    if len(sides) > 1:
+        return _read_equation(sides, depth)
+    both = _PLUS_MINUS.fullmatch(text)
+    return _read_plus_minus(both) if both else ()
+
+
+def _read_equation(sides: list[str], depth: int) -> tuple[Value, ...]:
+    left = sides[0].strip()
+    if len(sides) == 2:
+        if _NAME.fullmatch(left):
+            return tuple(Named(re.sub(r"[\s{}]", "", left), value) for value in read(sides[1].strip(), depth + 1))
+        if _NAME.fullmatch(sides[1].strip()) and read_number(left):
+            return tuple(Named(re.sub(r"[\s{}]", "", sides[1]), value) for value in read(left, depth + 1))
+    return ()
+
+
+def _read_matrix(body: str, depth: int) -> tuple[Value, ...]:
+    rows = []
+    for line in body.removesuffix(r"\\").split(r"\\"):
+        cells = [read(cell.strip(), depth + 1) for cell in line.split("&")]
+        if not all(len(cell) == 1 for cell in cells) or len(cells) > MOST_ITEMS:
+            return ()
+        rows.append(tuple(cell[0] for cell in cells))
+    return (Matrix(tuple(rows)),) if len(rows) <= MOST_ITEMS else ()
+
+
+def _read_plus_minus(found: re.Match[str]) -> tuple[Value, ...]:
+    middle = read_number(found[1]) if found[1] else Number(Fraction(0))
+    reach = read_number(found[2])
+    if middle is None or reach is None or middle.unit or reach.percent:
+        return ()
+    return (Group("set", (Number(middle.value - reach.value), Number(middle.value + reach.value))),)
+
+
+def _group(kind: str, parts: list[str], depth: int) -> tuple[Value, ...]:
+    if len(parts) > MOST_ITEMS:
+        return ()
+    items: list[Value] = []
+    for part in parts:
+        readings = read(part.strip(), depth + 1)
+        if len(readings) != 1:
+            return ()
+        # ±2 among others is two of them.
+        spread = readings[0].items if isinstance(readings[0], Group) and r"\pm" in part and kind == "list" else readings
+        items.extend(spread)
+    names = [item.name for item in items if isinstance(item, Named)]
+    if kind == "list" and len(names) == len(items) and len(set(names)) == 1:
+        items = [item.value for item in items if isinstance(item, Named)]
+    return (Group(kind, tuple(items)),)
+
+
+def _without_thousands(text: str) -> str:
+    return _LOOSE_THOUSANDS.sub(lambda found: found[0].replace(",", ""), text) if ", " in text else text
