@@ -22,7 +22,7 @@ PICO = Path(__file__).parents[2] / "recipes" / "pico.yaml"
 PICO_FINGERPRINTS = {
     "problems": "a90900a6027ad3f72d4bf05b98a9b64723b2a1531c60c17fbb7226fa035a5e37",
     "samples": "63f24347a7017a49e0103ca5e93561504790ecdf48e8ed385df747c06181cbbe",
-    "correct": "3ae1f6dbdd395ebfe17d1c75276a77c3eb38521a66f539d1314802fb2f93d177",
+    "correct": "cf30b7cafa47d6d6a52c07e9fe20c019ba9c640607a580a3d3362c14afe4a39b",
     "form": "f36eb476824bd722b19f5538327d18ad922f0018978706c5ae44b01f7f5f532a",
     "clean.language": "623183a1d031449bd334415e39f23db54447086260392d825031180b7301072a",
     "clean.length": "af57e1976f3a7163185bb8004fb6a879b670360b4e25fff9fa577416c90b6736",
@@ -30,8 +30,8 @@ PICO_FINGERPRINTS = {
     "clean.repetition": "c64b70e6cf2acd4fdfdc6c9d66f22af6973877a8962673bdbd340d9b7d0efaf9",
     "copies": "fd32b88b323b77ef9fe2ce54a5493c5e425da34de5cc7978c2f6f9bde5fc2557",
     "twins": "8b4eaedb546d51ee29ec628db09c4d0d538675394e2d13049f9cad913ee68332",
-    "reasoning": "fcc5b42c261c3facc2f60fa2dc02e6d290ca9992ab220d71ebac8048eccef7f1",
-    "published": "a0b1225c73bdc29fe09bcce563ace778d87233874b27a64a0c6223d904789119",
+    "reasoning": "09fbfd493b9b39cfe51255b9a01b9d92e2597070d8106eaaf756a4e7cc1defa1",
+    "published": "5bb906594c6a5a0f2ad3b3458ed134727ed5bd7cf2027467b7ebb467ae9a3b26",
 }
 BELOW_SAMPLES = ["samples", "correct", "clean.size", "twins", "chosen"]
 
