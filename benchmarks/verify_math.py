@@ -30,8 +30,8 @@ from verify_math_data import Pair, labelled, throughput_pairs
 from verify_math_fuzz import fuzzed
 
 from factory.verifiers import math as verifier
-from factory.verifiers.math_text import _tidy_short
-from factory.verifiers.math_values import readings
+from factory.verifiers.math.values import readings
+from factory.verifiers.spelling import _tidy_short
 
 SECONDS = 5
 FUZZED = int(os.environ.get("FUZZED", "50000"))

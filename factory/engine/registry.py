@@ -14,7 +14,7 @@ BUILTIN = (
     "factory.sources.files", "factory.sources.hub", "factory.sources.procedural",
     "factory.generators.sample",
     "factory.verifiers.math", "factory.verifiers.gym", "factory.verifiers.format", "factory.verifiers.choice",
-    "factory.verifiers.code", "factory.verifiers.code_inputs", "factory.verifiers.code_filter",
+    "factory.verifiers.code", "factory.verifiers.code_tests.inputs", "factory.verifiers.code_tests.filter",
     "factory.verifiers.combine", "factory.verifiers.judge", "factory.verifiers.preference",
     "factory.filters.language", "factory.filters.length", "factory.filters.code_blocks", "factory.filters.repetition",
     "factory.filters.reasoning",

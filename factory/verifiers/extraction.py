@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 
 from factory.engine.text import split_response
-from factory.verifiers.math_text import tidy, unwrap
+from factory.verifiers.spelling import tidy, unwrap
 
 TAIL = 4000
 """Without a box, the answer is looked for in this many last characters of the answer part."""

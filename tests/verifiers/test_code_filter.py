@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from factory.engine.errors import DataError
 from factory.engine.op import OpContext, get_op
-from factory.verifiers import code_filter, code_inputs
 from factory.verifiers.code import check_code
-from factory.verifiers.code_cover import choose_cover
-from factory.verifiers.code_inputs import InputsParams, make_inputs, take_generators
-from factory.verifiers.code_phases import FilterParams, filter_tests
+from factory.verifiers.code_tests import filter as code_filter
+from factory.verifiers.code_tests import inputs as code_inputs
+from factory.verifiers.code_tests.cover import choose_cover
+from factory.verifiers.code_tests.inputs import InputsParams, make_inputs, take_generators
+from factory.verifiers.code_tests.phases import FilterParams, filter_tests
 from factory.verifiers.sandbox import Limits, SandboxMissing, get_room
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "code"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.verifiers.math_probe import differ
-from factory.verifiers.math_same import any_same
-from factory.verifiers.math_text import tidy
-from factory.verifiers.math_values import readings
+from factory.verifiers.math.probe import differ
+from factory.verifiers.math.same import any_same
+from factory.verifiers.math.values import readings
+from factory.verifiers.spelling import tidy
 
 NUMBERS = st.fractions(max_denominator=60).map(lambda value: value.limit_denominator(60))
 

@@ -39,6 +39,7 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     sources = [call.input(index) for index in range(call.from_inputs)]
     rows = _candidates(call, sources)
     rejections: list[pl.DataFrame] = []
+    measured = tuple(getattr(call.spec.func, "measured", ()))
     passed = rows
     for rule in call.rules:
         scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
@@ -47,6 +48,8 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
                    else refused_by(rule, scored.table("scores").collect(), judged))
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
+        if scored.kind != "tables":
+            passed = _with_measured(passed, rule.step, scored, measured)
     choice: Selection = call.spec.func(passed, call.op_params, context)
     check_choice(call, passed, choice)
     rejections.append(choice.rejected.with_columns(gate=pl.lit(call.op)))
@@ -76,6 +79,15 @@ def _with_parent(source: Dataset, columns: list[str]) -> pl.DataFrame:
     edges = pl.concat([content.table("row_lineage").select(pl.col("child_row_id").alias("row_id"), PARENT)
                        for content in source.contents if content.parent is not None]).collect()
     return rows.join(edges, on="row_id", how="left", maintain_order="left")
+
+
+def _with_measured(rows: pl.DataFrame, step: str, scored: Dataset, names: tuple[str, ...]) -> pl.DataFrame:
+    """The rows with those measurements of a rule's step that the op names in `measured`, as `<step>.<name>`."""
+    wanted = {name: f"{step}.{name}" for name in names if name in scored.schema("scores")}
+    if not wanted or set(wanted.values()) <= set(rows.columns):
+        return rows
+    said = scored.table("scores").select("row_id", *wanted).rename(wanted).collect()
+    return rows.join(said, on="row_id", how="left", maintain_order="left")
 
 
 def refused_by(rule: Rule, scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 
 from factory.verifiers.extraction import Taken, find_numbers
-from factory.verifiers.math_numbers import Number, equal_numbers, read_number
-from factory.verifiers.math_probe import differ, readable, value
-from factory.verifiers.math_same import all_same, any_same
-from factory.verifiers.math_symbolic import Outcome
-from factory.verifiers.math_text import is_whole, same_text, split_top, tidy, whole_bracket
-from factory.verifiers.math_values import Group, Letter, Named, Value, Words, readings
+from factory.verifiers.math.numbers import Number, equal_numbers, read_number
+from factory.verifiers.math.probe import differ, readable, value
+from factory.verifiers.math.same import all_same, any_same
+from factory.verifiers.math.symbolic import Outcome
+from factory.verifiers.math.values import Group, Letter, Named, Value, Words, readings
+from factory.verifiers.spelling import is_whole, same_text, split_top, tidy, whole_bracket
 
 Task = tuple[str, bool, tuple[str, ...], bool]
-"""Arguments of `math_symbolic.decide`."""
+"""Arguments of `symbolic.decide`."""
 
 _CHAIN = re.compile(r"(?<![<>!\\=])=(?!=)")
 _COMMAND = re.compile(r"\\[A-Za-z]+|(?:sqrt|log|sin|cos|tan|ln)(?![A-Za-z])")

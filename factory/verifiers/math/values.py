@@ -2,7 +2,7 @@ r"""Answers read without a symbolic library.
 
 `readings` says what a tidy text may mean. A reading is a number, an infinity, words, an option's letter, a group
 (tuple, interval, set, list, union) or a matrix of readings, or a named value (`x=5`). A text that says anything else,
-or only part of which is understood, has no reading. `factory.verifiers.math_same` compares readings.
+or only part of which is understood, has no reading. `factory.verifiers.math.same` compares readings.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from factory.verifiers.math_numbers import Number, read_number
-from factory.verifiers.math_text import split_top, whole_bracket
+from factory.verifiers.math.numbers import Number, read_number
+from factory.verifiers.spelling import split_top, whole_bracket
 
 MOST_ITEMS = 40
 _TEXTS = re.compile(r"\\text\s*\{([^{}]*)\}")

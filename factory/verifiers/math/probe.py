@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from itertools import pairwise
 
-from factory.verifiers.math_text import split_top, tidy, whole_bracket
+from factory.verifiers.spelling import split_top, tidy, whole_bracket
 
 LONGEST_EXPRESSION = 200
 _DEPTH = 20

@@ -14,9 +14,9 @@ import time
 from fractions import Fraction
 from typing import Any, Literal
 
-from factory.verifiers.math_numbers import Number, read_number, rounds_to
-from factory.verifiers.math_text import is_whole, same_text, split_top, squeeze, tidy
-from factory.verifiers.math_values import Words, readings
+from factory.verifiers.math.numbers import Number, read_number, rounds_to
+from factory.verifiers.math.values import Words, readings
+from factory.verifiers.spelling import is_whole, same_text, split_top, squeeze, tidy
 
 Outcome = Literal["equal", "different", "unread", "gold_unparseable", "gold_unequal_to_itself"]
 

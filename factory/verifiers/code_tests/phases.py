@@ -3,7 +3,7 @@
 The two phases of the R1 paper (supplement B.3.2). Correct programs remove invalid tests: an input on which one of
 them crashes, runs too long, or gives another answer than the others (or than the official output) is no test: either
 it breaks the problem's rules or its answer is not the only one. What they agree on is the output that the test wants.
-Then only a subset stays that still catches the wrong programs (`code_cover.py`): a test that catches nobody, or only
+Then only a subset stays that still catches the wrong programs (`cover.py`): a test that catches nobody, or only
 those whom others catch, costs time with every answer that is ever judged.
 
 `agreement` says how many correct programs must agree: all (`unanimous`), or more than half (`majority`), where some of
@@ -28,8 +28,8 @@ from pydantic import Field, model_validator
 from factory.engine.op import Params
 from factory.verifiers.code.extract import take_code
 from factory.verifiers.code.stdio import same_output
-from factory.verifiers.code_cover import choose_cover
-from factory.verifiers.code_inputs import Busy, last_words, run_once
+from factory.verifiers.code_tests.cover import choose_cover
+from factory.verifiers.code_tests.inputs import Busy, last_words, run_once
 from factory.verifiers.sandbox import Limits, Program, SandboxFailed, compile_cpp
 
 _MB = 1 << 20

@@ -1,4 +1,4 @@
-"""`tests.filter`: the op around the two phases of `code_phases.py`."""
+"""`tests.filter`: the op around the two phases of `code_tests/phases.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from factory.engine.op import Kind, OpContext, op
-from factory.verifiers.code_inputs import Busy, texts_of
-from factory.verifiers.code_phases import Filtered, FilterParams, filter_tests
+from factory.verifiers.code_tests.inputs import Busy, texts_of
+from factory.verifiers.code_tests.phases import Filtered, FilterParams, filter_tests
 from factory.verifiers.sandbox import get_room, is_isolated
 
 _PLACE = {"reason_code": pl.String(), "reason": pl.String()}
@@ -23,7 +23,7 @@ _OUT: dict[str, pl.DataType] = {
 
 
 @op("tests.filter", version=1, kind=Kind.MAP, params=FilterParams, columns=lambda params: params.columns, out=_OUT,
-    code=("factory.verifiers.code_phases", "factory.verifiers.code_cover", "factory.verifiers.code.stdio",
+    code=("factory.verifiers.code_tests.phases", "factory.verifiers.code_tests.cover", "factory.verifiers.code.stdio",
           "factory.verifiers.code.extract", "factory.verifiers.sandbox.programs"))
 def tests_filter(batch: pl.DataFrame, params: FilterParams, ctx: OpContext) -> pl.DataFrame:
     """Keep the tests on which correct programs agree and that catch wrong ones (R1 paper, supplement B.3.2).

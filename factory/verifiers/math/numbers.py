@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from factory.verifiers.math_units import SCALES, Unit, read_unit
+from factory.verifiers.math.units import SCALES, Unit, read_unit
 
 LONGEST_NUMBER = 400
 _PLAIN = re.compile(r"([-+]?)\s*([1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)?(\.\d*)?")

@@ -1,6 +1,6 @@
 r"""Spellings of mathematics, put into one: what `\dfrac12`, `\tfrac{1}{2}` and `\left(\frac 12\right)` have in common.
 
-`tidy` gives the form in which answers are compared as text and read by `factory.verifiers.math_values`: ASCII signs,
+`tidy` gives the form in which answers are compared as text and read by `factory.verifiers.math.values`: ASCII signs,
 one way to write fractions, roots and spaces, no sizes, no delimiters, no box. It never changes what an expression says,
 and it takes time in proportion to the text. The braces of a set (`\{`, `\}`) become `⦃` and `⦄`, so that every `{` that
 is left groups.

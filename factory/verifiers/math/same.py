@@ -1,11 +1,11 @@
-"""Whether two readings of answers are the same: True, False, or None where that is not certain (see `math_values`)."""
+"""Whether two readings of answers are the same: True, False, or None where that is not certain (see `math.values`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from factory.verifiers.math_numbers import Number, equal_numbers
-from factory.verifiers.math_values import Group, Infinity, Letter, Matrix, Named, Value, Words
+from factory.verifiers.math.numbers import Number, equal_numbers
+from factory.verifiers.math.values import Group, Infinity, Letter, Matrix, Named, Value, Words
 
 _UNORDERED = frozenset({"set", "list"})
 

@@ -4,12 +4,12 @@ The rule-based reward of DeepSeek-R1 for mathematics (R1 paper, section 2.2.2: a
 by rule). Where the answer stands is decided by `factory.verifiers.extraction`; whether two answers are equal in two
 steps:
 
-1. **In this process**, where it is certain (`math_values`, `math_same`): numbers, fractions, percentages, units, words,
+1. **In this process**, where it is certain (`math.values`, `math.same`): numbers, fractions, percentages, units, words,
    options, tuples, intervals, sets, ±, matrices and named values are compared exactly, with no symbolic library;
-   expressions that differ in value at a point are different (`math_probe`). It is faster, and right where Math-Verify
+   expressions that differ in value at a point are different (`math.probe`). It is faster, and right where Math-Verify
    is not: for long integers, tiny decimals, anagrams of words, expressions of which it understands a part.
 2. **In a worker process**, everything else: Math-Verify (https://github.com/huggingface/Math-Verify) reads LaTeX into
-   SymPy and compares (`math_symbolic`).
+   SymPy and compares (`math.symbolic`).
 
 Four rules stand around it:
 
@@ -41,8 +41,8 @@ from factory.engine.op import Kind, OpContext, Params, Trial, op
 from factory.verifiers.deadline import DeadlineExceeded
 from factory.verifiers.deadline_pool import DeadlinePool
 from factory.verifiers.extraction import Taken, answer_part, locate, take_gold
-from factory.verifiers.math_quick import Task, quick
-from factory.verifiers.math_symbolic import Outcome, load, timed_decision
+from factory.verifiers.math.quick import Task, quick
+from factory.verifiers.math.symbolic import Outcome, load, timed_decision
 from factory.verifiers.verdict import VERDICT_OUT, Label, Verdict, frame
 
 LONGEST = 10_000
@@ -82,8 +82,8 @@ def math_trials(params: MathParams) -> list[Trial]:
 @op("verify.math", version=2, kind=Kind.SCORE, params=MathParams,
     columns=lambda params: (params.response, params.answer), out=VERDICT_OUT, trials=math_trials,
     code=tuple(f"factory.verifiers.{name}" for name in (
-        "extraction", "math_text", "math_units", "math_numbers", "math_probe", "math_values", "math_same", "math_quick",
-        "math_symbolic")))
+        "extraction", "spelling", "math.units", "math.numbers", "math.probe", "math.values", "math.same", "math.quick",
+        "math.symbolic")))
 def verify_math(batch: pl.DataFrame, params: MathParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the final answer equals the reference answer: exactly where certain, else by Math-Verify.
 

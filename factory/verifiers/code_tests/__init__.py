@@ -1,0 +1,1 @@
+"""Tests for contest problems: inputs that model-written programs print, and which of them to keep."""
