@@ -15,7 +15,8 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
              a class that asks a model: requests(batch, params, ctx) -> list[Ask] and
              collect(batch, asks, completions, params, ctx) -> frame with one row per ask, in order
     MERGE    fn(batch, params, ctx) -> one-row frame for the rows of one group (`params.group_by` names its columns)
-    SELECT   fn(rows, params, ctx) -> Selection; `_input` numbers the `from` dataset of a row, the first that has it
+    SELECT   fn(rows, params, ctx) -> Selection; `_input` numbers the `from` dataset of a row, the first that has it.
+             Measurements of its `where` steps that `fn.measured` names stand beside the rows as `<step>.<column>`
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
              optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing).
              With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
