@@ -23,8 +23,8 @@ from warehouse.store import DEFAULT_ROOT
 
 def reverify(prefix: str = "", *, op: str | None = None, warehouse: str | Path = DEFAULT_ROOT,
              dry_run: bool = False, plugins: Sequence[str] = (), executor: str = "local", workers: int | None = None,
-             progress: Callable[[list[str]], Progress] = lambda _steps: Silent(),
-             ) -> tuple[list[Stale], list[RunReport]]:
+             progress: Callable[[list[str]], Progress] = lambda _steps: Silent(), max_failed: float | None = None,
+             looked: Callable[[int], None] = lambda _datasets: None) -> tuple[list[Stale], list[RunReport]]:
     """Judge again, without generating, what older versions of the verifiers have judged.
 
     Args:
@@ -32,18 +32,23 @@ def reverify(prefix: str = "", *, op: str | None = None, warehouse: str | Path =
         op: only this verifier, as `verify.math`.
         dry_run: only tell what would be judged again.
         plugins: modules that define further verifiers.
+        max_failed: share of rows that may fail before a step does (default: as for any step).
+        looked: hears how many datasets of verdicts were looked at.
 
     Returns:
         One entry for each dataset whose verifier changed, and the reports of the runs. See `factory.engine.reverify`.
+
+    Raises:
+        UsageError: no dataset of verdicts has the prefix, or `op` is no verifier.
     """
     if "://" in str(warehouse):
         raise UsageError(f"{warehouse}: verifiers run on a warehouse in a folder")
     opened = Warehouse(warehouse)
     if dry_run:
-        return find_stale(opened, prefix, op, plugins), []
+        return find_stale(opened, prefix, op, plugins, looked), []
     runner = make_executor(executor, workers)
     try:
-        return run_again(opened, runner, prefix, op, plugins, progress)
+        return run_again(opened, runner, prefix, op, plugins, progress, max_failed, looked)
     finally:
         runner.close()
 

@@ -49,6 +49,8 @@ def reverify(prefix: Annotated[str, typer.Argument(help="Only datasets whose nam
              = None,
              executor: Annotated[str, typer.Option(help="local (worker processes) or inline.")] = "local",
              workers: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: the cores).")] = None,
+             max_failed: Annotated[float | None, typer.Option(
+                 min=0, max=1, help="Share of rows that may fail (default: 0.05).")] = None,
              unsafe: Unsafe = False, json: AsJson = False) -> None:
     """Judge again what older versions of the verifiers have judged; nothing is generated.
 
@@ -58,9 +60,11 @@ def reverify(prefix: Annotated[str, typer.Argument(help="Only datasets whose nam
     from factory.api_verify import reverify as judge_again
     from factory.engine.progress import make_progress
 
+    looked: list[int] = []
     told, reports = judge_again(prefix, op=op, warehouse=warehouse, dry_run=dry_run, plugins=plugin or (),
-                                executor=executor, workers=workers, progress=lambda steps: make_progress(steps, json))
-    terminal_verify.show_reverified(told, reports, dry_run, json)
+                                executor=executor, workers=workers, progress=lambda steps: make_progress(steps, json),
+                                max_failed=max_failed, looked=looked.append)
+    terminal_verify.show_reverified(told, reports, sum(looked), dry_run, json)
     raise typer.Exit(max([report.exit_code for report in reports], default=0))
 
 

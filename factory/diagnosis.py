@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from factory.engine.errors import FactoryError, OpError
 
 State = Literal["ok", "missing", "broken"]
 PACKAGE = "dataset-factory"
+SOURCE = Path(__file__).parents[1] / "pyproject.toml"
+"""What the source declares, where the package runs from a checkout."""
 LOW_DISK = 5_000_000_000
 
 _ENABLES = {
@@ -119,21 +122,36 @@ def _python() -> Finding:
 
 
 def _extras() -> list[Finding]:
-    """The core's requirements and each extra, by what the installed package declares."""
+    """The core's requirements and each extra."""
+    declared = _declared()
+    if declared is None:
+        return [Finding("packages", "missing", f"what {PACKAGE} needs is not known: it is not installed",
+                        "knowing which extras fit", "pip install -e .")]
+    found = [_packages("core packages", declared.get("", []), "everything", "")]
+    for extra, enables in _ENABLES.items():
+        own = declared.get(extra)
+        found.append(_packages(f"extra {extra}", own, enables, f"[{extra}]") if own else Finding(
+            f"extra {extra}", "missing", f"the installed {PACKAGE} declares no such extra: it is older than its source",
+            enables, f"pip install -e '.[{extra}]'"))
+    return found
+
+
+def _declared() -> dict[str, list[Any]] | None:
+    """Requirements by extra (the core's under ""). The source's own list comes first: what a checkout's installation
+    noted may be older than the code. None: neither is there."""
     from packaging.requirements import Requirement
 
+    if SOURCE.is_file() and (project := tomllib.loads(SOURCE.read_text("utf-8")).get("project", {})).get(
+            "name") == PACKAGE:
+        lists = {"": project["dependencies"], **project["optional-dependencies"]}
+        return {extra: [Requirement(text) for text in texts] for extra, texts in lists.items()}
     try:
-        declared = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or []]
+        noted = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or []]
     except importlib.metadata.PackageNotFoundError:
-        return [Finding("packages", "missing", f"{PACKAGE} runs from its source and is not installed",
-                        "knowing which extras fit", "pip install -e .")]
-    core = [wanted for wanted in declared if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
-    found = [_packages("core packages", core, "everything", "")]
-    for extra, enables in _ENABLES.items():
-        own = [wanted for wanted in declared if wanted not in core and wanted.marker is not None
-               and wanted.marker.evaluate({"extra": extra})]
-        found.append(_packages(f"extra {extra}", own, enables, f"[{extra}]"))
-    return found
+        return None
+    core = [wanted for wanted in noted if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
+    return {"": core, **{extra: [wanted for wanted in noted if wanted not in core and wanted.marker is not None
+                                 and wanted.marker.evaluate({"extra": extra})] for extra in _ENABLES}}
 
 
 def _packages(name: str, wanted: list[Any], enables: str, extra: str) -> Finding:

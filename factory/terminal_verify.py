@@ -62,33 +62,42 @@ def _remark(proof: Proof) -> str:
     return proof.found or (f"{proof.failed} without a verdict (time-out or crash)" if proof.failed else "")
 
 
-def show_reverified(told: Sequence[Stale], reports: Sequence[RunReport], dry_run: bool, as_json: bool) -> None:
-    """Datasets whose verifier changed, and what that changed."""
+def show_reverified(told: Sequence[Stale], reports: Sequence[RunReport], looked: int, dry_run: bool,
+                    as_json: bool) -> None:
+    """Datasets whose verifier changed, and what that changed; `looked` counts the datasets of verdicts looked at."""
     if as_json:
-        print_json({"runs": [report.run_id for report in reports], "datasets": [
+        print_json({"runs": [report.run_id for report in reports], "looked_at": looked, "datasets": [
             {"ref": each.ref, "op": each.op, "version_then": each.then, "version_now": each.now, "state": each.state,
              "why": each.why, "made": each.made, "changes": _changes(each.changed)} for each in told]})
         return
     for each in told:
-        version = f"{each.op} {each.then} → {each.now}"
-        if each.state == "code":
-            entry(f"the code of {each.op} changed and its version is still {each.now}: raise it if results differ",
-                  lead=f"{each.ref}  ", lead_style="yellow")
-        elif each.state == "stale":
-            entry(f"{version}: {'would be judged again' if dry_run else 'not judged again'}", lead=f"{each.ref}  ",
-                  lead_style="bold")
-        elif each.changed is None:
-            entry(f"{version}: {each.state}: {each.why}", lead=f"{each.ref}  ", lead_style="red")
-        else:
-            moved = ", ".join(f"{count:,} {before} → {after}" for (before, after), count in each.changed.labels.items())
-            entry(f"{version}, {each.changed.both:,} rows: {moved or 'no verdict changed'}",
-                  lead=f"{each.ref} → {each.made}  ", lead_style="bold green")
-            if moved:
-                entry(f"factory verdicts diff {each.ref} {each.made}", indent=2, style="dim")
+        _show_stale(each, dry_run)
     done = sum(each.state == "done" for each in told)
-    entry("every verdict is of its verifier's version here" if not told else
-          f"{done:,} of {len(told):,} datasets judged again" if not dry_run else
-          f"{sum(each.state == 'stale' for each in told):,} of {len(told):,} datasets would be judged again")
+    datasets = f"{looked:,} {'dataset' if looked == 1 else 'datasets'} of verdicts looked at"
+    entry(f"{datasets}; every verdict is of its verifier's version here" if not told else
+          f"{datasets}; {done:,} of {len(told):,} whose verifier changed judged again" if not dry_run else
+          f"{datasets}; {sum(each.state == 'stale' for each in told):,} would be judged again")
+
+
+def _show_stale(each: Stale, dry_run: bool) -> None:
+    """One dataset whose verifier changed."""
+    version = f"{each.op} {each.then} → {each.now}"
+    if each.state == "code":
+        entry(f"the code of {each.op} changed and its version is still {each.now}: raise it if results differ",
+              lead=f"{each.ref}  ", lead_style="yellow")
+    elif each.state == "stale":
+        entry(f"{version}: {'would be judged again' if dry_run else 'not judged again'}", lead=f"{each.ref}  ",
+              lead_style="bold")
+    elif each.made is not None and each.changed is None:
+        entry(f"{version}: {each.why}", lead=f"{each.ref} → {each.made}  ", lead_style="bold yellow")
+    elif each.changed is None:
+        entry(f"{version}: {each.state}: {each.why}", lead=f"{each.ref}  ", lead_style="red")
+    else:
+        moved = ", ".join(f"{count:,} {before} → {after}" for (before, after), count in each.changed.labels.items())
+        entry(f"{version}, {each.changed.both:,} rows: {moved or 'no verdict changed'}",
+              lead=f"{each.ref} → {each.made}  ", lead_style="bold green")
+        if moved:
+            entry(f"factory verdicts diff {each.ref} {each.made}", indent=2, style="dim")
 
 
 def _changes(changed: VerdictDiff | None) -> list[dict[str, Any]] | None:

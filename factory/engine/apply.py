@@ -46,7 +46,7 @@ def apply_op(name: str, source: Path, target: Path, params: Mapping[str, Any],
     context = OpContext(step=name, identity=spec.identity(typed, PlanContext(Path.cwd())) if spec.identity else None)
     wanted = list(dict.fromkeys(spec.columns(typed)))
     rows, good, made = 0, 0, []
-    with staged_writer(target) as write:
+    with staged_writer(target, ("failed",) if spec.verifies else ()) as write:  # an earlier pass may have left one
         for number, batch in enumerate(read_batches(source, wanted)):
             if number == 0:
                 _check_columns(name, source, wanted, batch.names)

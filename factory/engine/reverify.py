@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from pydantic import ValidationError
 
-from factory.engine.errors import OpError, UsageError
+from factory.engine.errors import FactoryError, OpError, UsageError
 from factory.engine.executors.base import Executor
 from factory.engine.identity import digest
 from factory.engine.op import OpSpec, Params, PlanContext, get_op
@@ -33,6 +34,7 @@ from factory.engine.run import Driver, RunReport
 from factory.engine.runtime import StepRuntime
 from factory.engine.verdicts import VerdictDiff, diff_verdicts
 from warehouse import NotInWarehouse, Warehouse
+from warehouse.errors import WarehouseError
 from warehouse.records import Manifest
 
 
@@ -40,7 +42,7 @@ from warehouse.records import Manifest
 class Stale:
     """Verdicts that an older version of their verifier wrote. `state`: `stale` (can be judged again), `code` (the code
     changed, the version did not), `skipped` (`why` says what is in the way); after `reverify` also `done`, with the new
-    version and how it differs, or `failed`."""
+    version and how it differs (where that can be told, else `why` not), or `failed`."""
 
     ref: str
     op: str
@@ -61,43 +63,76 @@ class _Work:
 
 
 def find_stale(warehouse: Warehouse, prefix: str = "", op: str | None = None,
-               plugins: Sequence[str] = ()) -> list[Stale]:
+               plugins: Sequence[str] = (), looked: Callable[[int], None] = lambda _datasets: None) -> list[Stale]:
     """Verdicts whose verifier changed since, by dataset. `prefix` and `op` narrow the search; `plugins` are modules
-    (of the current folder or installed) that define further verifiers."""
-    return [work.told if isinstance(work, _Work) else work for work in _survey(warehouse, prefix, op, plugins)]
+    (of the current folder or installed) that define further verifiers; `looked` hears how many datasets of verdicts
+    were looked at.
+
+    Raises:
+        UsageError: no dataset of verdicts has the prefix, `op` is no verifier, or a plugin cannot be imported.
+    """
+    return [work.told if isinstance(work, _Work) else work for work in _survey(warehouse, prefix, op, plugins, looked)]
 
 
 def reverify(warehouse: Warehouse, executor: Executor, prefix: str = "", op: str | None = None,
              plugins: Sequence[str] = (), progress: Callable[[list[str]], Progress] = lambda _steps: Silent(),
+             max_failed: float | None = None, looked: Callable[[int], None] = lambda _datasets: None,
              ) -> tuple[list[Stale], list[RunReport]]:
-    """Judge again what is stale. `progress` makes what a run tells, from the names of its steps. Returns every dataset
-    whose verifier changed, and the report of each run."""
-    found = _survey(warehouse, prefix, op, plugins)
+    """Judge again what is stale (see `find_stale`). `progress` makes what a run tells, from the names of its steps;
+    `max_failed` is the share of rows that may fail, in place of the default. Returns every dataset whose verifier
+    changed, and the report of each run. After an interruption the rest stays stale."""
+    found = _survey(warehouse, prefix, op, plugins, looked)
     reports = []
     for group in _groups([work for work in found if isinstance(work, _Work)]):
+        for work in group if max_failed is not None else ():
+            work.step.runtime = work.step.runtime.model_copy(update={"max_failed": max_failed})
         plan = _plan(group, plugins)
         driver = Driver(plan, warehouse, executor, progress(list(plan.steps)),
                         given={work.source.ref: work.source for work in group})
         report = driver.run()
         reports.append(report)
         for work, step in zip(group, report.steps, strict=True):
-            if step.ref is None:
-                work.told.state, work.told.why = "failed", step.error or f"the step was {step.status}"
-                continue
-            work.told.state, work.told.made = "done", step.ref
-            work.told.changed = diff_verdicts(warehouse, work.told.ref, step.ref)
+            if step.ref is not None:
+                work.told.state, work.told.made = "done", step.ref
+                _compare(warehouse, work.told, step.ref)
+            elif step.status != "skipped":
+                why = step.error or f"the step was {step.status}"
+                work.told.state = "failed"
+                work.told.why = why.replace(f"steps.{step.step}.runtime.max_failed", "--max-failed")
+        if report.status == "interrupted":  # the executor has stopped for good
+            break
     return [work.told if isinstance(work, _Work) else work for work in found], reports
 
 
-def _survey(warehouse: Warehouse, prefix: str, op: str | None, plugins: Sequence[str]) -> list[_Work | Stale]:
+def _compare(warehouse: Warehouse, told: Stale, made: str) -> None:
+    """Say what changed. The verdicts are committed, so no fault in telling may keep the others from being judged."""
+    try:
+        told.changed = diff_verdicts(warehouse, told.ref, made)
+    except (FactoryError, WarehouseError, pl.exceptions.PolarsError, ValueError) as error:
+        told.why = f"what changed cannot be told ({error})"
+
+
+def _survey(warehouse: Warehouse, prefix: str, op: str | None, plugins: Sequence[str],
+            looked: Callable[[int], None]) -> list[_Work | Stale]:
     for module in plugins:
         _import(module)
     if op is not None and not get_op(op).verifies:
         raise UsageError(f"{op} is no verifier: `factory ls --ops verify` lists them")
-    latest = {found.dataset: found for found in warehouse.manifests() if found.dataset.startswith(prefix)}
-    looked = (_look(warehouse, found) for found in latest.values()
-              if found.kind == "scores" and op in (None, found.op))
-    return [each for each in looked if each is not None]
+    latest = (warehouse.manifest(ref) for name, ref in warehouse.latest_versions().items() if name.startswith(prefix))
+    verdicts = [found for found in latest if found.kind == "scores" and _verifies(found.op)]
+    if prefix and not verdicts:
+        raise UsageError(f"no dataset of verdicts has a name that begins with {prefix!r}: `factory ls` shows the names "
+                         "and their ops")
+    wanted = [found for found in verdicts if op in (None, found.op)]
+    looked(len(wanted))
+    return [each for each in (_look(warehouse, found) for found in wanted) if each is not None]
+
+
+def _verifies(op: str) -> bool:
+    try:
+        return get_op(op).verifies
+    except OpError:  # a plugin's that is not loaded
+        return op.startswith("verify.")
 
 
 def _import(module: str) -> None:
@@ -117,9 +152,9 @@ def _look(warehouse: Warehouse, found: Manifest) -> _Work | Stale | None:
         spec = get_op(found.op)
     except OpError:
         told.why = "its op is not known here: name its module with --plugin"
-        return told if found.op.startswith("verify.") else None
+        return told
     told.now = spec.version
-    if not spec.verifies or spec.version < found.op_version:
+    if spec.version < found.op_version:
         return None
     if spec.version == found.op_version:
         told.state = "code"
@@ -151,8 +186,9 @@ def _step(found: Manifest, spec: OpSpec, params: Params) -> Step:
     kept = {name: value for name, value in params.model_dump(mode="json").items() if name not in spec.provenance}
     identity: dict[str, Any] = {"op": spec.name, "version": spec.version, "params": kept,
                                 "inputs": found.identity["inputs"]}
-    if spec.identity is not None:
-        identity["content"] = spec.identity(params, PlanContext(Path.cwd()))
+    extra = spec.identity(params, PlanContext(Path.cwd())) if spec.identity is not None else None
+    if extra is not None:
+        identity["content"] = extra
     family = {**identity, "params": {name: value for name, value in kept.items() if name not in spec.extensible}}
     del family["inputs"]
     ref = found.inputs[0].ref

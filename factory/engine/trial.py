@@ -43,8 +43,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How an op's trials ended. `accepted` of `golds` and `refused` of `mutants`; `failed` had no verdict (a deadline,
-    a crash) and are in none of these."""
+    """How an op's trials ended. `accepted` of `golds` and `refused` of `mutants`, each with the very label that it must
+    get where the op gives labels; `failed` had no verdict (a deadline, a crash) and are in none of these."""
 
     op: str
     version: int
@@ -73,11 +73,13 @@ def try_op(spec: OpSpec, params: Params, context: OpContext | None = None) -> Tr
         if said.get("_failed") is not None:
             failed += 1
             continue
-        took, gold = said["passed"] is True, trial.label == "correct"
-        golds, accepted = golds + gold, accepted + (gold and took)
-        mutants, refused = mutants + (not gold), refused + (not gold and not took)
-        if took != gold:
-            label = said.get("label") or next(name for name, value in _PASSED.items() if value is said["passed"])
+        gold = trial.label == "correct"
+        label = said.get("label") or next(name for name, value in _PASSED.items() if value is said["passed"])
+        # without labels of its own an op cannot tell "incorrect" from "undecided"
+        right = label == trial.label if said.get("label") else (said["passed"] is True) == gold
+        golds, accepted = golds + gold, accepted + (gold and right)
+        mutants, refused = mutants + (not gold), refused + (not gold and right)
+        if not right:
             faults.append(Fault(trial.row, trial.label, f"{label} ({said.get('reason_code')}: {said.get('reason')})"))
     return Tried(spec.name, spec.version, golds, accepted, mutants, refused, failed, tuple(faults))
 
@@ -87,7 +89,8 @@ def require_trials(spec: OpSpec, params: Params, context: OpContext | None = Non
     tried = try_op(spec, params, context)
     if tried.faults:
         first = tried.faults[0]
-        what = "refuses a gold of its own" if first.wanted == "correct" else "accepts what it must refuse"
+        what = ("refuses a gold of its own" if first.wanted == "correct" else "accepts what it must refuse"
+                if first.said.startswith("correct") else "gives a trial another label than it must")
         more = f" ({len(tried.faults)} trials of {tried.golds + tried.mutants} went wrong)"
         raise OpError(f"{spec.name} version {spec.version} {what}: {first}{more}. It judges nothing until this is "
                       f"mended: see its params ({params.model_dump_json()}) and at what it needs (`factory doctor`)")

@@ -7,6 +7,7 @@ of `correct`, `incorrect`, `undecided`; scores without a label are told by their
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,12 @@ def _references(warehouse: Warehouse, scores: Dataset, row_ids: pl.Series) -> pl
     column = next((params[name] for name in REFERENCES if isinstance(params.get(name), str)), None)
     if column is None or column not in judged.all_columns or not row_ids.len():
         return pl.Series("reference", [None] * row_ids.len(), pl.String)
-    found: pl.Series = judged.lookup(row_ids, [column])[column].cast(pl.String, strict=False)
+    found: pl.Series = judged.lookup(row_ids, [column])[column]
+    if found.dtype.is_nested():
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+                 for value in found.to_list()]
+        return pl.Series("reference", texts, pl.String)
+    found = found.cast(pl.String, strict=False)
     return found.alias("reference")
 
 

@@ -9,6 +9,8 @@ present says what was chosen (see `factory.verifiers.choice_text` for how a stat
 4. "option C is correct", "I choose C", "(C) is the right answer", every one of them;
 5. the last line, or else the first, where it is a choice; lines that merely repeat the options are none.
 
+"I choose" and "it is" (of 4) give way to a last line which is a choice. Negated statements are none.
+
 The same choice said twice is one. Different choices together are right only if they are, as a set, the reference;
 otherwise they contradict one another and the response is `incorrect`. Letters need no options; texts and numbers do:
 name their column with `options`, or with `question` the text that lists them.
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -33,10 +35,12 @@ from factory.verifiers.choice_text import (
     LETTERS,
     Chosen,
     Options,
+    denied,
     given_options,
     options_of,
     plain,
     read_statement,
+    turns_later,
 )
 from factory.verifiers.verdict import VERDICT_OUT, Verdict, frame
 
@@ -50,8 +54,9 @@ MOST_FINALS = 200
 _BRACE = re.compile(r"\\+(?:boxed|fbox)\s*\{|\\[\\{}]|[{}]")
 _BETWEEN_BOXES = re.compile(r"\s*(?:,|;|&|and|和|、)?\s*")
 _STRONG = re.compile(
-    r"(?:\b(?:answers?|correct (?:options?|choices?)|right (?:option|choice)|best (?:option|choice)|final choice)"
-    r"(?:\s+(?:options?|choices?|letters?)\b)?"
+    r"(?:\b(?:(?:correct|right|final) answers?(?:\s+(?:options?|choices?|letters?)\b)?"
+    r"|answers?(?:\s+(?:option|choice|letter)\b)?"  # "answer choices:" lists them
+    r"|correct (?:options?|choices?)|right (?:option|choice)|best (?:option|choice)|final choice)"
     r"(?:,?\s+(?:to|for|here|then|therefore|thus|among|from)\b[^.\n?]{0,60}?)?\s*(?:\(s\)\s*)?"
     r"(?:\b(?:is|are|would be|should be|must be)\b|:|=|->|→)\s*:?\s*|\banswer\s+(?=[(\[][A-Ja-j][)\]])|####\s*"
     r"|(?:答案|正确选项|正確選項|答)\s*(?:是|为|為|应为|应该是|选|選|:)\s*:?\s*"
@@ -60,12 +65,19 @@ _STRONG = re.compile(
 _WEAK = re.compile(
     r"(?:\b(?:choose|select|pick|go with|going with)\s+(?:(?:option|choice|answer)\s+)?|\bit(?:['’]s| is)\s+"
     r"|\b(?:think|believe|say|guess)\s+(?=(?:option|choice)\b|\([A-J]\))"
-    r"|\b(?:so|therefore|hence|thus),?\s+(?=(?:option|choice)\b|\([A-J]\)))", re.IGNORECASE)
+    r"|\b(?:so|therefore|hence|thus),?\s+(?=(?:option|choice)\b|\([A-J]\)|(?-i:[A-J])[.!]?\s*(?:\n|$)))", re.IGNORECASE)
 _JUDGED = re.compile(
     r"(?:\b(?:option|choice|answer)\s+\(?([A-Ja-j])\)?|\(([A-Ja-j])\)|(?<![\w'’])(?-i:([A-J])))\s*"
-    r"(?:is|must be|has to be)\s+(?:indeed\s+)?(?:the\s+)?(?:only\s+)?(?:correct|right|best)\b(?!ly)"
+    r"(?:is|must be|has to be)\s+(?:indeed\s+)?(?:the\s+)?(?:only\s+)?(?:correct|right|best|answer)\b"
+    r"(?!\s*(?:\w+\s*)?\?)"
     r"|选项\s*([A-J])\s*(?:是)?(?:正确|对)", re.IGNORECASE)
-_NEGATED = re.compile(r"(?:\bnot|n['’]t|\bif|\bwhether|\bunless|不|如果|若)\s*(?:\w+\s+){0,2}$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:(?:\bnot|n['’]t|\bif|\bwhether|\bunless|\bnever|不|如果|若)\s*(?:\w+\s+){0,2}"
+    r"|\b(?:false|wrong|incorrect|untrue|unlikely|impossible|refuse|hesitate)\s+(?:that|to)\s+(?:\w+\s+){0,3}"
+    r"|\b(?:false|wrong|incorrect|other|least|worst)\s+(?:(?!(?:so|and|but|the|hence|thus|therefore|because)\b)\w+\s+)?)$",
+    re.IGNORECASE)
+
+_BARE_LINE = re.compile(r"\W*[A-Ja-j]\W*")
 
 
 class ChoiceParams(Params):
@@ -104,7 +116,8 @@ def choice_trials(params: ChoiceParams) -> list[Trial]:
     return trials
 
 
-@op("verify.choice", version=1, kind=Kind.SCORE, params=ChoiceParams, columns=lambda params: params.columns,
+# Version 2: denied, hedged or listed letters choose nothing, nor do numbers where the question numbers no options.
+@op("verify.choice", version=2, kind=Kind.SCORE, params=ChoiceParams, columns=lambda params: params.columns,
     out=VERDICT_OUT, code=("factory.verifiers.choice_text",), trials=choice_trials)
 def verify_choice(batch: pl.DataFrame, params: ChoiceParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the response chooses the reference option, however it is spelled.
@@ -132,10 +145,11 @@ def _options(row: dict[str, Any], params: ChoiceParams) -> Options | Verdict:
     return found or Verdict("undecided", "gold_no_options", "the options of the question cannot be read")
 
 
-def check_choice(response: str | None, reference: str | None, options: Options | Sequence[str] | None = None, *,
-                 gold: Gold = "auto") -> Verdict:
-    """The verdict on one response; see `verify_choice` for the reason codes. `options` are texts in order."""
-    known = options if isinstance(options, Options) else given_options(list(options)) if options else Options()
+def check_choice(response: str | None, reference: str | None,
+                 options: Options | Sequence[str] | Mapping[str, str] | None = None, *, gold: Gold = "auto") -> Verdict:
+    """The verdict on one response; see `verify_choice` for the reason codes. `options` are texts in order, or by
+    letter, or JSON of either."""
+    known = options if isinstance(options, Options) else given_options(options) if options else Options()
     if known is None:
         return Verdict("undecided", "gold_no_options", f"options must be 2 to {len(LETTERS)} texts")
     wanted = read_gold(reference, known, gold)
@@ -193,10 +207,11 @@ def find_choices(response: str, options: Options) -> list[Chosen]:
     if not any(found):
         found = _after(_STRONG, text, options)
     if not any(found):
-        found = _after(_WEAK, text, options) + [
-            read_statement(next(filter(None, match.groups())), options, whole=True)
-            for match in deque(_JUDGED.finditer(text), MOST_FINALS)
-            if not _NEGATED.search(text, max(0, match.start() - 40), match.start())]
+        last = _line_choice(text, options) if _BARE_LINE.fullmatch(text.rsplit("\n", 1)[-1]) else []
+        found = [*(last or _after(_WEAK, text, options)),
+                 *(read_statement(next(filter(None, match.groups())), options, whole=True)
+                   for match in deque(_JUDGED.finditer(text), MOST_FINALS)
+                   if not _NEGATED.search(text, max(0, match.start() - 40), match.start()))]
     kept = [one for one in found if one is not None]
     return kept or _line_choice(text, options)
 
@@ -209,8 +224,12 @@ def _after(mark: re.Pattern[str], text: str, options: Options) -> list[Chosen | 
         if _NEGATED.search(text, max(0, match.start() - 40), match.start()):
             continue
         first = re.split(r"(?<=\w)[.。;](?:\s|$)", line, maxsplit=1)[0]
-        found.append(read_statement(line, options, whole=False)
-                     or (read_statement(first, options, whole=True) if first != line else None))
+        one = read_statement(line, options, whole=False)
+        if one is None and first != line and not denied(line[len(first):], whole=False):
+            one = read_statement(first, options, whole=True)
+        if one is not None and turns_later(rest[len(line):], one.options, options):
+            one = Chosen(one.options, clear=False)
+        found.append(one)
     return found
 
 
@@ -223,7 +242,11 @@ def _line_choice(text: str, options: Options) -> list[Chosen]:
                                                                    lines if len(lines) <= 400 else lines[-400:])]
     distinct = {one.options for one in read if one is not None}
     last, first = read[-1], read[0]
-    if last is not None and (len(distinct) == 1 or re.fullmatch(r"\W*[A-Ja-j]\W*", lines[-1])):
+    if last is not None and _BARE_LINE.fullmatch(lines[-1]):
+        bare = {one.options for line, one in zip(lines[-len(read):], read, strict=True)
+                if one is not None and _BARE_LINE.fullmatch(line)}
+        return [last] if len(bare) == 1 else []  # "A", "B", "C" below one another are a list
+    if last is not None and len(distinct) == 1:
         return [last]
     return [first] if first is not None and len(distinct) == 1 else []
 

@@ -38,6 +38,11 @@ class CombineParams(Params):
     policy: Policy = "rules_then_judge"
     overturn: tuple[Overturned, ...] = Field(("undecided", "incorrect"), min_length=1)
 
+    @field_validator("overturn", mode="before")
+    @classmethod
+    def _one_word(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("overturn")
     @classmethod
     def _ordered(cls, value: tuple[Overturned, ...]) -> tuple[Overturned, ...]:

@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import time
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from numbers import Number
+from typing import Any, Literal, TypeVar
 
 from factory.engine.errors import UsageError
 from factory.verifiers.verdict import Verdict
@@ -96,11 +99,12 @@ def verify(name: str, response: str | None, reference: Any = None, **settings: A
     Args:
         name: `math`, `choice`, `format`, `gym`, `code`, or a plugin's.
         response: what the model wrote, thinking included.
-        reference: what it is compared with: an answer, an option, an item, tests (`format` needs none).
+        reference: what it is compared with: an answer, an option, an item, tests (`format` needs none). Those of
+            this project, save `code`, take a number as its text and a list or dict as JSON of it.
         settings: those of the verifier's own function, such as `seconds=5.0` for math.
 
     Raises:
-        UsageError: no such verifier, or a setting that it does not have.
+        UsageError: no such verifier, a setting that it does not have, or a value which that setting cannot have.
     """
     return verify_many(name, [response], [reference], **settings)[0]
 
@@ -112,6 +116,10 @@ def verify_many(name: str, responses: Sequence[str | None], references: Sequence
     if len(responses) != len(references):
         raise UsageError(f"{len(responses)} responses and {len(references)} references: give one reference for each")
     found = get_verifier(name)
+    if settings:
+        _refuse_unknown_values(found, settings)
+    if found.name in _BUILTIN and found.name != "code":  # tests may be data that JSON does not know
+        references = [_as_text(reference) for reference in references]
     began = time.perf_counter()
     try:
         verdicts = (found.many(list(zip(responses, references, strict=True)), **settings) if found.many is not None else
@@ -124,6 +132,29 @@ def verify_many(name: str, responses: Sequence[str | None], references: Sequence
         return verdicts
     mean = (time.perf_counter() - began) / max(1, len(verdicts))
     return [dataclasses.replace(verdict, seconds=mean) for verdict in verdicts]
+
+
+def _as_text(reference: Any) -> Any:
+    if isinstance(reference, Number):
+        return str(reference)
+    if not isinstance(reference, (dict, list, tuple)):
+        return reference
+    try:
+        return json.dumps(reference, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the reference {reference!r:.80} is no JSON ({error}): give it as text") from error
+
+
+def _refuse_unknown_values(found: Verifier, settings: dict[str, Any]) -> None:
+    """A setting that takes one of a few values takes no other."""
+    try:
+        hints = typing.get_type_hints(found.check)
+    except Exception:  # a plugin's annotations need not be resolvable
+        return
+    for setting, value in settings.items():
+        known = typing.get_args(hints.get(setting)) if typing.get_origin(hints.get(setting)) is Literal else (value,)
+        if value not in known:
+            raise UsageError(f"verifier {found.name!r} has no {setting} {value!r}: use one of {', '.join(known)}")
 
 
 def _timed(check: Check, pair: tuple[str | None, Any], settings: dict[str, Any]) -> Verdict:

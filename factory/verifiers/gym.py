@@ -18,7 +18,8 @@ becomes `1234`.
 
 **What is not trusted.** Some scorers call `eval` or SymPy's parser on the answer. For those tasks an answer that could
 call anything but a function of mathematics is refused before it is scored (`unscorable_answer`). All scoring has a hard
-deadline in a process of its own. A scorer that does not accept its own reference answer makes the verdict `undecided`.
+deadline in a process of its own. An item that cannot be read, or whose own scorer does not accept its reference answer,
+makes the verdict `undecided`, whatever was answered.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from factory.engine.errors import DataError, FactoryError, MissingExtraError
+from factory.engine.errors import FactoryError, MissingExtraError
 from factory.engine.gym import load_gym
 from factory.engine.op import Kind, OpContext, Params, Trial, op
 from factory.engine.text import ANSWER_OPEN, split_response
@@ -85,17 +86,18 @@ def gym_trials(params: GymParams) -> list[Trial]:
     return trials
 
 
-@op("verify.gym", version=1, kind=Kind.SCORE, params=GymParams, trials=gym_trials,
+# Version 2: an item that cannot be read or used makes its own row undecided, whatever was answered.
+@op("verify.gym", version=2, kind=Kind.SCORE, params=GymParams, trials=gym_trials,
     columns=lambda params: (params.response, params.entry, params.task), out=VERDICT_OUT)
 def verify_gym(batch: pl.DataFrame, params: GymParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the response solves its procedural task, by the task's own scorer.
 
     Adds `extracted`; `score` is the scorer's value from 0 to 1. `reason_code` is one of `scored`, `below_threshold`,
-    `no_answer`, `unscorable_answer`, `unknown_task`, `gold_refused`; time-outs fail the row.
+    `no_answer`, `unscorable_answer`, `unknown_task`, `gold_unparseable` (the entry is no JSON object with `answer` and
+    `metadata`, or the answer is no text or blank), `gold_refused`; time-outs fail the row.
 
     Raises:
         MissingExtraError: reasoning-gym is not installed.
-        DataError: an entry is not a JSON object with `answer` and `metadata`.
     """
     if importlib.util.find_spec("reasoning_gym") is None:
         raise MissingExtraError("reasoning_gym", "gym")
@@ -116,15 +118,19 @@ def check_gym_many(pairs: Sequence[tuple[str | None, str | None]], task: str | S
     """`check_gym` for many (response, item) pairs, in order; the scorers' process is given the next while it works on
     one. `task` is one name for all, or one for each."""
     tasks = [task] * len(pairs) if task is None or isinstance(task, str) else task
+    verdicts: list[Verdict | None] = []
     calls = []
     for (response, entry), name in zip(pairs, tasks, strict=True):
         item = _read_entry(entry)
-        own = item["metadata"].get("source_dataset") if isinstance(item["metadata"], dict) else None
-        calls.append((name or own or "", take_gym_answer(response or "", item["answer"]), item, threshold))
+        verdicts.append(item if isinstance(item, Verdict) else None)
+        if not isinstance(item, Verdict):
+            own = item["metadata"].get("source_dataset") if isinstance(item["metadata"], dict) else None
+            calls.append((str(name or own or ""), take_gym_answer(response or "", item["answer"]), item, threshold))
     try:
-        return [_verdict(result, seconds) for result in _pool.map(calls, seconds)]
+        judged = iter([_verdict(result, seconds) for result in _pool.map(calls, seconds)] if calls else [])
     except WorkerCrashed as error:  # it does not start
-        return [_verdict(error, seconds)] * len(calls)
+        judged = iter([_verdict(error, seconds)] * len(calls))
+    return [verdict or next(judged) for verdict in verdicts]
 
 
 def _verdict(result: Verdict | FactoryError, seconds: float) -> Verdict:
@@ -166,15 +172,19 @@ def take_gym_answer(response: str, gold: str | None) -> str | None:
     return line or None
 
 
-def _read_entry(entry: str | None) -> dict[str, Any]:
+def _read_entry(entry: str | None) -> dict[str, Any] | Verdict:
     try:
         item = json.loads(entry or "")
-    except json.JSONDecodeError as error:
-        raise DataError(f"column entry: expected a reasoning-gym item as JSON text, found {entry!r:.80} ({error}): "
-                        "name the right column with `entry`") from error
+    except (ValueError, RecursionError) as error:
+        return Verdict("undecided", "gold_unparseable", f"the entry is no reasoning-gym item as JSON text, it is "
+                       f"{entry!r:.80} ({error}): name the right column with `entry`")
     if not isinstance(item, dict) or "answer" not in item or "metadata" not in item:
-        raise DataError(f"column entry: expected a JSON object with `answer` and `metadata`, found {entry!r:.80}: "
-                        "use rows made by source.procedural")
+        return Verdict("undecided", "gold_unparseable", "the entry is no JSON object with `answer` and `metadata`, it "
+                       f"is {entry!r:.80}: use rows made by source.procedural")
+    answer = item["answer"]
+    if answer is not None and (not isinstance(answer, str) or not answer.strip()):
+        return Verdict("undecided", "gold_unparseable", f"the reference answer of the entry is {answer!r:.80}: it must "
+                       "be text that is not blank, or null where the scorer needs none")
     return item
 
 
@@ -209,6 +219,10 @@ def _decide(task: str, taken: str | None, item: dict[str, Any], threshold: float
     scorer, evaluators = _scorer(task)
     if scorer is None:
         return Verdict("undecided", "unknown_task", f"reasoning-gym has no task {task!r:.80}", taken)
+    item, reference = _settle(task, json.dumps(item))
+    if reference is None or reference < threshold:
+        return Verdict("undecided", "gold_refused", f"the scorer of {task} gives its own reference answer "
+                       f"{'no score' if reference is None else f'{reference:g}'}", taken)
     if taken is None:
         return Verdict("incorrect", "no_answer", "the response has no answer", None, 0.0)
     if len(taken) > _LONGEST or (evaluators and not _is_safe(taken, evaluators)):
@@ -217,17 +231,26 @@ def _decide(task: str, taken: str | None, item: dict[str, Any], threshold: float
     score = _score(scorer, taken, item)
     if score is not None and score >= threshold:
         return Verdict("correct", "scored", f"the scorer of {task} gives {score:g}", taken, score)
-    gold = item["answer"]
-    reference = _score(scorer, gold, item) if isinstance(gold, str) else threshold
-    if (reference is None or reference < threshold) and item != (tuples := _as_tuples(item)):
-        return _decide(task, taken, tuples, threshold)
-    if reference is None or reference < threshold:
-        return Verdict("undecided", "gold_refused", f"the scorer of {task} gives its own reference answer "
-                       f"{'no score' if reference is None else f'{reference:g}'}", taken, score)
     if score is None:
         return Verdict("incorrect", "unscorable_answer", f"the scorer of {task} could not read the answer", taken, 0.0)
     return Verdict("incorrect", "below_threshold", f"the scorer of {task} gives {score:g}, {threshold:g} is asked for",
                    taken, score)
+
+
+@functools.lru_cache(maxsize=64)
+def _settle(task: str, entry: str) -> tuple[dict[str, Any], float | None]:
+    """The item in the form that its scorer accepts the reference of, and what that scores; an item without a reference
+    has nothing to refuse. Cached because one item has many responses."""
+    item = json.loads(entry)
+    scorer, _ = _scorer(task)
+    if item["answer"] is None or scorer is None:
+        return item, 1.0
+    plain = _score(scorer, item["answer"], item)
+    tuples = _as_tuples(item)
+    if plain == 1.0 or tuples == item:
+        return item, plain
+    other = _score(scorer, item["answer"], tuples)
+    return (tuples, other) if (other or 0.0) > (plain or 0.0) else (item, plain)
 
 
 def _score(scorer: Callable[..., float], answer: str, item: dict[str, Any]) -> float | None:

@@ -174,3 +174,64 @@ def test_a_row_without_a_verdict_says_why(shell: Shell) -> None:
     assert made[1]["label"] != "correct"
     if "failed" in made[1]:
         assert (made[1]["label"], made[1]["reason_code"]) == ("undecided", made[1]["failed"].split(":")[0])
+
+
+def test_lists_and_objects_keep_what_the_first_of_them_lacks(shell: Shell) -> None:
+    options = [{"A": "x", "B": "y"}, {"A": "x", "B": "y", "C": "z"}]
+    rows = [{"response": f"The answer is {found.get('C', 'y')}", "answer": "C" if "C" in found else "B",
+             "options": found, "numbers": [1.5] if "C" in found else [1], "texts": ["a"]} for found in options]
+    write(shell.folder, rows)
+    counts = shell.json("apply", "verify.choice", "in.jsonl", "out.parquet", "--set", "options=options")["counts"]
+    assert counts == {"correct": 2}
+    made = pl.read_parquet(shell.folder / "out.parquet")
+    assert [json.loads(text) for text in made["options"]] == options
+    assert made["numbers"].to_list() == ["[1]", "[1.5]"]
+    assert made["texts"].to_list() == [["a"], ["a"]]
+
+
+def test_an_option_that_a_table_leaves_empty_is_none(shell: Shell) -> None:
+    options = {"A": "x", "B": "y", "C": None}
+    write(shell.folder, [{"response": letter, "answer": letter, "options": options} for letter in "BC"], "in.parquet")
+    shell("apply", "verify.choice", "in.parquet", "out.jsonl", "--set", "options=options")
+    assert [row["label"] for row in lines(shell.folder / "out.jsonl")] == ["correct", "undecided"]
+
+
+def test_batches_of_different_types_make_one_column(shell: Shell) -> None:
+    """What only a later batch shows (a further field, another type, a first value) does not cut it."""
+    early = [{"response": "A", "answer": "A", "deep": {"a": 1}, "n": 2**60 + 1, "late": None}] * 2048
+    write(shell.folder, [*early, {"response": "B", "answer": "B", "deep": {"b": 2}, "n": 0.5, "late": [1], "new": 3}])
+    shell("apply", "verify.choice", "in.jsonl", "out.parquet")
+    made = pl.read_parquet(shell.folder / "out.parquet")
+    assert made.height == 2049
+    assert (made["deep"][0], made["deep"][-1]) == ('{"a": 1}', '{"b": 2}')
+    assert (made["n"][0], made["n"][-1]) == (str(2**60 + 1), "0.5")
+    assert (made["late"][0], made["late"].to_list()[-1], made["new"].to_list()[-2:]) == (None, [1], [None, 3])
+
+
+def test_csv_holds_what_is_nested_as_json(shell: Shell) -> None:
+    write(shell.folder, [{"response": "y", "answer": "B", "options": ["x", "y"], "deep": {"a": None}}])
+    said = shell.json("apply", "verify.choice", "in.jsonl", "out.csv", "--set", "options=options")
+    assert said["counts"] == {"correct": 1}
+    made = pl.read_csv(shell.folder / "out.csv")
+    assert made.select("options", "deep").row(0) == ('["x", "y"]', '{"a": null}')
+    assert shell.json("apply", "verify.choice", "out.csv", "again.csv", "--set", "options=options")["counts"] == {
+        "correct": 1}
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
+def test_what_failed_before_is_not_said_of_the_new_verdict(shell: Shell, target: str) -> None:
+    write(shell.folder, [{"response": "A", "answer": "A", "label": "undecided", "failed": "timeout: too slow"}])
+    shell("apply", "verify.choice", "in.jsonl", target)
+    made = (pl.read_ndjson if target.endswith("jsonl") else pl.read_parquet)(shell.folder / target)
+    assert made["label"].to_list() == ["correct"]
+    assert "failed" not in made.columns
+
+
+def test_a_number_beyond_floats_is_not_rewritten(shell: Shell) -> None:
+    huge = '{"response": "A", "answer": "A", "n": -1e400}'
+    (shell.folder / "in.jsonl").write_text(f'{huge}\n{huge.replace("400", "300")}\n')
+    said = shell("apply", "verify.choice", "in.jsonl", "out.jsonl")
+    assert "line 1 of in.jsonl" in said.stderr
+    made = lines(shell.folder / "out.jsonl")
+    assert (made[0]["line"], made[0]["label"]) == (huge, "undecided")
+    assert (made[1]["n"], made[1]["label"]) == (-1e300, "correct")

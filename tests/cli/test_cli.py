@@ -31,7 +31,7 @@ def test_run_tells_the_funnel(shell: Shell) -> None:
     assert [" ".join(line.split()) for line in lines if line.startswith(("samples", "chosen"))] == [
         f"{' '.join(row)} {time} {why}" for row, time, why in (
             (("samples", "6", "2", "2", "2"), _time(lines, "samples"), "failed:not_recorded 2, prompt_missing 2"),
-            (("chosen", "2", "1", "1", "0"), _time(lines, "chosen"), "correct.wrong_answer 1"))]
+            (("chosen", "2", "1", "1", "0"), _time(lines, "chosen"), "correct.no_answer 1"))]
     assert "problems.jsonl:1" in done.stdout
     again = shell.json("run", "odd.yaml", "--executor", "inline")
     assert (again["status"], again["exit_code"], again["errors"]) == ("succeeded", 0, [])

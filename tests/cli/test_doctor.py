@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +65,25 @@ def test_what_is_broken_is_the_exit_code(shell: Shell, monkeypatch: pytest.Monke
     (proof,) = (each for each in found["verifiers"] if each["op"] == "test.yes")
     assert proof["refuses"] == 0.0
     assert proof["faults"]
+
+
+def test_an_old_installation_hides_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What an extra needs is what the source says; where only an old installation speaks, an extra that it does not
+    know is no extra that is there."""
+    known = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("trl", "peft"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(diagnosis, "prove_verifiers", list)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: ["polars>=1", 'polars>=1; extra == "train"'])
+    train = {each["name"]: each for each in shell.json("doctor")["findings"]}["extra train"]
+    assert train["state"] == "missing"
+    assert {"trl", "peft"} <= set(train["found"].replace(",", " ").split())
+    monkeypatch.setattr(diagnosis, "SOURCE", tmp_path / "none.toml")
+    by_name = {each["name"]: each for each in shell.json("doctor")["findings"]}
+    assert (by_name["core packages"]["state"], by_name["extra train"]["state"]) == ("ok", "ok")
+    assert (by_name["extra gym"]["state"], by_name["extra gym"]["next_act"]) == ("missing", "pip install -e '.[gym]'")

@@ -40,3 +40,5 @@ def test_no_sandbox_no_run_and_the_way_around_is_recorded(tmp_path: Path) -> Non
     dataset = Warehouse(tmp_path / "w").dataset("programs/correct")
     assert dataset.table("scores").collect()["label"].to_list() == ["correct"]
     assert dataset.manifest.facts["counters"]["unsandboxed"] >= 1
+    refused = run()
+    assert refused.returncode == 1, "what ran without a sandbox was reused by a run that has asked for one"

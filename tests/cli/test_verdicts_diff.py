@@ -46,9 +46,13 @@ def test_what_cannot_be_compared(house: Shell) -> None:
 
 
 def test_nothing_is_stale(house: Shell) -> None:
-    assert house.json("reverify", "--dry-run") == {"runs": [], "datasets": []}
-    assert "every verdict is of its verifier's version" in house("reverify", "--op", "verify.math").stdout
+    found = house.json("reverify", "--dry-run")
+    assert (found["runs"], found["datasets"]) == ([], [])
+    assert found["looked_at"] > 2
+    said = house("reverify", "pico", "--op", "verify.math").stdout
+    assert "1 dataset of verdicts looked at; every verdict is of its verifier's version" in said
     assert "is no verifier" in house.error("reverify", "--op", "filter.length")
+    assert "begins with 'pcio'" in house.error("reverify", "pcio")
 
 
 def test_prompts_without_a_usable_reference_are_named(shell: Shell) -> None:

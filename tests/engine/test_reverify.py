@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 from labs import Lab
 
 import factory
-from factory.engine import trial
+from factory.engine import reverify, trial
 from factory.engine.errors import UsageError
+from factory.engine.progress import Silent
 from factory.engine.verdicts import diff_verdicts, unjudged
 
 Texts = Callable[..., dict[str, Any]]
@@ -30,15 +33,18 @@ def version(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return set_version
 
 
-def run(lab: Lab, texts: Texts, **params: Any) -> Any:
-    rows = texts(*(f"say {n}" for n in "abcd"), answer=["red", "blue", "green", ""])
+def recipe(lab: Lab, texts: Texts, answers: tuple[Any, ...] = ("red", "blue", "green", ""), **top: Any) -> Path:
     steps = {
-        "rows": rows,
+        "rows": texts(*(f"say {n}" for n in "abcd"), answer=list(answers)),
         "samples": {"op": "generate.sample", "from": "rows", "model": "echo",
                     "params": {"prompt": "text", "template": "plain", "n": 4}},
         "right": {"op": "test.word", "from": "samples", "params": {"response": "response"}},
         "kept": {"op": "select.rejection", "from": "samples", "where": ["right"]}}
-    return lab.run(steps, plugins=["plugin_ops", "lab_verifier"], models=MODELS, **params)
+    return lab.recipe(steps, plugins=["plugin_ops", "lab_verifier"], models=top.pop("models", MODELS), **top)
+
+
+def run(lab: Lab, texts: Texts, limit: int | None = None, **top: Any) -> Any:
+    return factory.run(recipe(lab, texts, **top), warehouse=lab.folder / "w", executor="inline", limit=limit)
 
 
 def test_a_recipe_scores_again_and_asks_for_nothing(lab: Lab, texts: Texts, version: Callable[[int], None]) -> None:
@@ -72,7 +78,9 @@ def test_the_whole_warehouse_is_judged_again(lab: Lab, texts: Texts, version: Ca
     again = run(lab, texts)  # a recipe finds these verdicts made
     assert {step.step: step.reused for step in again.steps}["right"] is True
     assert factory.reverify(warehouse=house, executor="inline") == ([], [])
-    assert factory.reverify("other", warehouse=house, executor="inline") == ([], [])
+    for prefix in ("other", "lab/rows"):
+        with pytest.raises(UsageError, match=f"begins with '{prefix}'"):
+            factory.reverify(prefix, warehouse=house, executor="inline")
     with pytest.raises(UsageError, match=r"select\.rejection is no verifier"):
         factory.reverify(op="select.rejection", warehouse=house)
 
@@ -113,3 +121,73 @@ def test_a_broken_upgrade_judges_nothing(lab: Lab, texts: Texts, version: Callab
     assert "accepts what it must refuse" in told[0].why
     assert reports[0].exit_code == 1
     assert lab.dataset("right").manifest.version == 1
+
+
+def test_a_rehearsal_hides_nothing(lab: Lab, texts: Texts, version: Callable[[int], None]) -> None:
+    """What a rehearsal judged by the newer version leaves the whole version stale."""
+    run(lab, texts)
+    version(2)
+    assert run(lab, texts, limit=2).manifests["right"].ref == "lab/right@2"
+    told, _ = factory.reverify(warehouse=lab.folder / "w", executor="inline")
+    assert [(each.ref, each.made) for each in told] == [("lab/right@1", "lab/right@3")]
+
+
+class _Hasty(Silent):
+    """Asks for an end as the first step is done."""
+
+    def step_ended(self, report: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interruption_ends_what_is_begun_and_tells_it(lab: Lab, texts: Texts,
+                                                         version: Callable[[int], None]) -> None:
+    for name in ("lab", "labour"):
+        run(lab, texts, name=name)
+    version(2)
+    told, reports = factory.reverify(warehouse=lab.folder / "w", executor="inline", progress=lambda _steps: _Hasty())
+    assert [(each.ref, each.state) for each in told] == [("lab/right@1", "done"), ("labour/right@1", "stale")]
+    assert [report.exit_code for report in reports] == [130]
+    told, _ = factory.reverify(warehouse=lab.folder / "w", executor="inline")
+    assert [(each.ref, each.state) for each in told] == [("labour/right@1", "done")]
+
+
+def test_the_share_that_may_fail_is_an_option(lab: Lab, texts: Texts, version: Callable[[int], None],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    run(lab, texts)
+    version(2)
+    monkeypatch.setenv("TEST_VERIFIER_FAULT", "slow")
+    told, _ = factory.reverify(warehouse=lab.folder / "w", executor="inline")
+    assert told[0].state == "failed"
+    assert "or raise --max-failed" in told[0].why
+    told, _ = factory.reverify(warehouse=lab.folder / "w", executor="inline", max_failed=1)
+    assert told[0].changed is not None
+    assert {after for _, after in told[0].changed.labels} == {"failed"}
+
+
+def test_a_list_of_references_can_be_compared(lab: Lab, texts: Texts, version: Callable[[int], None],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = lab_verifier._judge
+    monkeypatch.setattr(lab_verifier, "_judge", lambda text, answer, fault: judge(
+        text, answer if isinstance(answer, str) else answer[0], fault))
+    rules = [{"text": "it is {{ answer[0] }}"}, {"text": "it is {{ answer[0] | upper }}"}]
+    run(lab, texts, answers=([["red", "rot"]] * 4), models={"echo": {"replay": {"rules": rules}}})
+    version(2)
+    told, _ = factory.reverify(warehouse=lab.folder / "w", executor="inline")
+    assert told[0].changed is not None
+    assert told[0].changed.rows["reference"].unique().to_list() == ['["red", "rot"]']
+
+
+def test_what_cannot_be_told_keeps_no_other_from_being_judged(lab: Lab, texts: Texts, version: Callable[[int], None],
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_args: Any) -> Any:
+        raise UsageError("no words")
+
+    for name in ("lab", "labour"):
+        run(lab, texts, name=name)
+    version(2)
+    monkeypatch.setattr(reverify, "diff_verdicts", fails)
+    told, reports = factory.reverify(warehouse=lab.folder / "w", executor="inline")
+    assert [(each.made, each.state, each.changed) for each in told] == [
+        ("lab/right@2", "done", None), ("labour/right@2", "done", None)]
+    assert "no words" in told[0].why
+    assert len(reports) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from labs import Lab
 
 from factory.engine import trial
-from factory.engine.op import get_op
+from factory.engine.errors import OpError
+from factory.engine.op import Trial, get_op
 
 Texts = Callable[..., dict[str, Any]]
 ROWS = ("it is red", "it is Blue", "it is green")
@@ -56,6 +58,16 @@ def test_a_broken_verifier_stops_the_step(lab: Lab, texts: Texts, executor: str,
     assert (tmp_path / "log").read_text().split() == ["2"]
     monkeypatch.delenv("TEST_VERIFIER_FAULT")
     assert run(lab, texts, executor).status == "succeeded"
+
+
+@pytest.mark.parametrize(("wanted", "said"), [("incorrect", "undecided"), ("undecided", "incorrect")])
+def test_a_mutant_needs_its_own_label(monkeypatch: pytest.MonkeyPatch, wanted: str, said: str) -> None:
+    row = {"text": "it is blue", "answer": "red" if said == "incorrect" else ""}
+    spec = replace(get_op("test.word"), trials=lambda params: [Trial(row, wanted)])
+    tried = trial.try_op(spec, spec.params())
+    assert (tried.mutants, tried.refused, len(tried.faults)) == (1, 0, 1)
+    with pytest.raises(OpError, match=f"another label.*must be {wanted}, it said {said}"):
+        trial.require_trials(spec, spec.params())
 
 
 def test_a_trial_without_a_verdict_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

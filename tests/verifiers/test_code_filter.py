@@ -282,6 +282,11 @@ def _problems() -> list[tuple[list[str], list[str], list[str]]]:
     return found
 
 
+def test_a_change_to_any_module_of_the_filter_is_noticed() -> None:
+    modules = [path.stem for path in Path(code_filter.__file__).parent.glob("*.py") if path.stem != "__init__"]
+    assert {*modules} - {"filter"} <= {name.rpartition(".")[2] for name in get_op("tests.filter").code}
+
+
 @pytest.mark.parametrize("share", [pytest.param(20, id="sample"), pytest.param(1, id="all",
     marks=pytest.mark.exhaustive)])
 def test_few_real_tests_catch_what_all_of_them_catch(share: int) -> None:

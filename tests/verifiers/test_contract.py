@@ -41,6 +41,24 @@ def test_mistakes_are_named() -> None:
         verify_many("choice", ["A", "B"], ["A"])
 
 
+def test_references_and_options_may_be_data() -> None:
+    assert verify("math", r"\boxed{4}", 4).label == "correct"
+    assert verify("choice", "B", 1, gold="index0", options=["Rome", "Paris"]).label == "correct"
+    for options in ({"A": "Rome", "B": "Paris"}, '["Rome", "Paris"]', ("Rome", "Paris")):
+        assert verify("choice", "Paris", "B", options=options).label == "correct"
+    item = {"question": "", "answer": " ", "metadata": {"source_dataset": "gcd", "numbers": (4, 6)}}
+    assert verify("gym", "2", item).reason_code == "gold_unparseable"
+    with pytest.raises(UsageError, match="is no JSON"):
+        verify("gym", "2", {"answer": {1}})
+
+
+def test_a_setting_names_the_values_that_it_takes() -> None:
+    with pytest.raises(UsageError, match=r"no form 'r1-zero'.*r1_zero, r1,"):
+        verify("format", "r", form="r1-zero")
+    with pytest.raises(UsageError, match=r"no gold 'index'.*auto, index0, index1"):
+        verify("choice", "B", "1", gold="index")
+
+
 def test_every_verifier_has_a_version_and_can_be_loaded() -> None:
     known = versions()
     assert {"math", "choice", "format", "gym"} <= set(known)

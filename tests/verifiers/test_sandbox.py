@@ -5,7 +5,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +20,7 @@ import psutil
 import pytest
 
 from factory.verifiers import sandbox
+from factory.verifiers.code import check_code
 from factory.verifiers.sandbox import Limits, Outcome, Program, SandboxMissing, close_room, get_room, run_program
 from factory.verifiers.sandbox.bwrap import UNSAFE, compiler, find_bwrap
 from factory.verifiers.sandbox.seccomp import build_filter
@@ -66,6 +73,8 @@ def test_what_is_inside() -> None:
                                           Path(os.sep, *Path(get_room_prefix()).parts[1:2]).name}
     assert see("os.listdir('/proc')") == []
     assert see("os.listdir('/tmp')") == []
+    assert not {"local", "src", "games", "sbin"} & set(see("os.listdir('/usr')")) or get_room_prefix() == "/usr/local"
+    assert see("os.listdir('/usr/share')") == ["zoneinfo"] or not Path("/usr/share/zoneinfo").exists()
     assert see("os.getpid()") == 1
     assert not {"site-packages", "dist-packages"} & {Path(path).name for path in see("sys.path")}
     assert see("[number for number in range(400) if ctypes.CDLL(None).fcntl(number, 1) >= 0]") == [0, 1, 2]
@@ -73,6 +82,35 @@ def test_what_is_inside() -> None:
 
 def get_room_prefix() -> str:
     return sandbox.rooms.bwrap.find_python()[1]
+
+
+def test_of_an_interpreter_elsewhere_nothing_but_its_libraries_is_seen(monkeypatch: pytest.MonkeyPatch,
+                                                                       tmp_path: Path) -> None:
+    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    python = tmp_path / "bin" / "python3.11"
+    python.parent.mkdir()
+    shutil.copy(sys.executable, python)
+    monkeypatch.setattr(sandbox.rooms.bwrap, "find_python", lambda: (str(python), str(tmp_path)))
+    line = sandbox.rooms.bwrap.command("", 1 << 20)
+    shown = {target for flag, _, target in zip(line, line[1:], line[2:], strict=False) if flag == "--ro-bind"}
+    assert {path for path in shown if path.startswith(str(tmp_path))} == {str(python), str(tmp_path / "lib")}
+    assert not {"/usr", "/usr/local", "/usr/src", "/usr/share"} & shown
+    assert str(tmp_path / "lib" / "python3.11" / "site-packages") in line
+
+
+def test_the_input_has_its_usual_name() -> None:
+    assert run("print(open('/dev/stdin').read(), open(0).read(), open('/dev/fd/0').read())", "ab").stdout == \
+        b"ab ab ab\n"
+    assert run("print(open('/dev/stdin').read())").stdout == b"\n"
+    assert b"Read-only" in run("open('/dev/stdin', 'w')").stderr or b"denied" in run("open('/dev/stdin', 'w')").stderr
+
+
+def test_no_core_and_few_open_files() -> None:
+    assert see("__import__('resource').getrlimit(4)") == (1, 1)
+    assert run("import socket\nf = []\ntry:\n    while True: f.append(socket.socketpair())\n"
+               "except OSError: print(len(f) < 32)").stdout == b"True\n"
+    assert run("import asyncio\nasync def f(): return 5\nprint(asyncio.run(f()))").stdout == b"5\n"
 
 
 @pytest.mark.parametrize("attempt", [
@@ -100,6 +138,48 @@ def test_time_limits() -> None:
                limits=short).status == "time_limit"
 
 
+_STOPPED = """
+import sys
+from factory.verifiers.code import check_code
+from factory.verifiers.sandbox import Limits, get_room
+get_room()
+print("ready", flush=True)
+found = check_code(sys.argv[1], sys.argv[2], limits=Limits(seconds=0.4, total=9))
+print(found.label, found.reason_code)
+"""
+
+
+@pytest.mark.parametrize(("source", "tests"), [
+    ("import time\ntime.sleep(0.6)\nprint(1)", '{"inputs": [""], "outputs": ["1"]}'),
+    ("import time\ndef f(x):\n    until = time.process_time() + 0.15\n    while time.process_time() < until: pass\n"
+     "    return x\n", str([f"assert f({x}) == {x}" for x in range(12)]).replace("'", '"'))])
+def test_a_pause_of_the_host_is_not_the_programs(source: str, tests: str) -> None:
+    """Ctrl-Z, or a batch system that suspends its jobs."""
+    with subprocess.Popen([sys.executable, "-c", _STOPPED, f"```python\n{source}\n```", tests],
+                          stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"ready\n"
+        time.sleep(0.15)
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(1.8)
+        worker.send_signal(signal.SIGCONT)
+        assert worker.stdout.read() == b"correct passed\n"
+
+
+def test_threads_judge_at_the_same_time() -> None:
+    def judge(number: int) -> str:
+        return check_code(f"```python\ndef f(x):\n    return x + {number}\n```", [f"assert f(1) == {number + 1}"]).label
+
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(judge, range(24))) == {"correct"}
+
+
+def test_what_a_program_says_it_defines_may_be_anything() -> None:
+    forged = "import os\nbody = b'[\"ready\", [1]]'\nos.write(4, len(body).to_bytes(4, 'little') + body)\ndef f(): pass"
+    verdict = check_code(f"```python\n{forged}\n```", ["x = f()\nassert x == 1"])
+    assert (verdict.label, verdict.reason_code) == ("incorrect", "runtime_error")
+
+
 def test_other_limits() -> None:
     assert run("x = bytearray(1 << 30)").status == "memory_limit"
     assert run("x = [0]\nwhile True: x += x").status == "memory_limit"
@@ -112,7 +192,7 @@ def test_other_limits() -> None:
     assert int(full.stdout.split()[1]) <= 4
     assert run("import os\nn = 0\ntry:\n    while True:\n        if os.fork() == 0: os.pause() if hasattr(os, 'pause') "
                "else __import__('time').sleep(9)\n        n += 1\nexcept OSError: print(n)").stdout.strip() == b"15"
-    assert run("f = []\ntry:\n    while True: f.append(open('/dev/null'))\nexcept OSError: print(len(f) < 300)"
+    assert run("f = []\ntry:\n    while True: f.append(open('/dev/null'))\nexcept OSError: print(len(f) < 64)"
                ).stdout == b"True\n"
 
 
@@ -162,6 +242,26 @@ def test_a_closed_room_leaves_no_process() -> None:
     close_room()
     gone, alive = psutil.wait_procs(family, timeout=10)
     assert (len(gone), alive) == (len(family), [])
+
+
+@pytest.mark.skipif(compiler() is None, reason="there is no g++ here")
+def test_compiled_programs_of_the_newer_standard_with_threads() -> None:
+    program, outcome = sandbox.compile_cpp(
+        "#include <concepts>\n#include <cstdio>\n#include <thread>\n"
+        "template <std::integral T> T twice(T x) { return 2 * x; }\n"
+        "int main() {\n    std::thread all[12];\n    int sums[12];\n    for (int k = 0; k < 12; k++)\n"
+        "        all[k] = std::thread([&, k] { sums[k] = twice(k); });\n    for (auto& one : all) one.join();\n"
+        "    int x;\n    fscanf(fopen(\"/dev/stdin\", \"r\"), \"%d\", &x);\n    printf(\"%d\", sums[11] + x);\n}\n")
+    assert program is not None, outcome.stderr
+    assert run_program(program, b"20", SMALL).stdout == b"42"
+
+
+@pytest.mark.skipif(compiler() is None, reason="there is no g++ here")
+def test_a_compiled_program_may_recur_deeply() -> None:
+    program, _ = sandbox.compile_cpp("int f(long n) { volatile char room[99]; room[0] = 0; return n ? f(n - 1) + "
+                                     "room[0] : 0; }\nint main() { return f(1000000); }")
+    assert program is not None
+    assert run_program(program, b"", replace(SMALL, memory=512 * MB)).status == "done"
 
 
 @pytest.mark.skipif(compiler() is None, reason="there is no g++ here")

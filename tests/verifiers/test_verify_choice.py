@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import polars as pl
 import pytest
@@ -45,7 +46,11 @@ def test_every_letter_in_every_spelling(spelling: str) -> None:
     ("London", "B", CITIES, "correct"), ("The answer is london.", "B", CITIES, "correct"),
     (r"\boxed{London}", "B", CITIES, "correct"),
     ("4", "B", NUMBERS, "correct"), ("The answer is $4$.", "B", NUMBERS, "correct"), ("2", "B", NUMBERS, "incorrect"),
-    ("2", "B", CITIES, "correct"), ("Option 2", "B", CITIES, "correct"), ("7", "B", CITIES, "incorrect"),
+    ("2", "B", CITIES, "incorrect"), ("Option 2", "B", CITIES, "correct"), ("7", "B", CITIES, "incorrect"),
+    ("The answer is 2", "B", ["three", "five"], "incorrect"), ("Option 2", "B", ["three", "five"], "incorrect"),
+    (r"\boxed{1}", "A", ["no number", "none"], "incorrect"), ("C - Rome", "C", CITIES, "correct"),
+    ("C - Rome", "C", {"A": "Paris", "B": "London", "C": "Rome"}, "correct"),
+    ("London", "B", '["Paris", "London"]', "correct"),
     ("B", "London", CITIES, "correct"), ("B", "(B) London", CITIES, "correct"), ("B", r"\boxed{B}", None, "correct"),
     ("A and C", "A, C", None, "correct"), ("AC", "C, A", None, "correct"), ("A, C", "AC", None, "correct"),
     ("The answers are A and C.", "AC", None, "correct"), (r"\boxed{A} and \boxed{C}", "AC", None, "correct"),
@@ -53,7 +58,7 @@ def test_every_letter_in_every_spelling(spelling: str) -> None:
     ("A", "AC", None, "incorrect"),
     ("ABC", "AC", None, "incorrect"), ("A or C", "AC", None, "incorrect"), ("A or C", "A", None, "incorrect"),
 ])
-def test_texts_numbers_and_several(response: str, reference: str, options: list[str] | None, label: str) -> None:
+def test_texts_numbers_and_several(response: str, reference: str, options: Any, label: str) -> None:
     assert check_choice(response, reference, options).label == label
 
 
@@ -72,6 +77,38 @@ def test_texts_numbers_and_several(response: str, reference: str, options: list[
 ])
 def test_what_is_an_answer_and_what_is_prose(response: str, reference: str, code: str) -> None:
     assert check_choice(response, reference).reason_code == code
+
+
+@pytest.mark.parametrize("response", [
+    "(A) is incorrect", "Let us see.\n(A) is incorrect since 2+2=4.", "The incorrect answer is A",
+    "The wrong answer is A", "I would never choose A", "It is false that A is correct", "Eliminate.\nA. This is wrong.",
+    "The answer (A) is wrong.", "The answer is A. That is wrong.", "Is it true that A is correct?", "(A) isn't right",
+    "D\nC\nB\nA", "A.\nB",
+    "Answer: A, maybe B, maybe C", "Answer: A? B? C?", "The answer is (A)(B)(C)(D)", "Answer: A-D", "Answer: [A] [B]",
+    "Answer: A: B", "The answer is A. Wait, no. It is B.", "The answer is A.\nWait, no. It is B.", "Answer: A\nB\nC",
+    "A: no", "The answer is A?", "It is unlikely that A is correct"])
+def test_what_is_denied_hedged_or_taken_back_is_no_choice(response: str) -> None:
+    for options in (None, CITIES):
+        assert check_choice(response, "A", options).label == "incorrect"
+
+
+def test_the_bare_letters_in_a_row_choose_none() -> None:
+    for listed in ("A\nB\nC\nD", "(A)\n(B)\n(C)\n(D)", "Let me list:\nA\nB\nC\nD"):
+        assert {check_choice(listed, letter).label for letter in "ABCD"} == {"incorrect"}
+
+
+@pytest.mark.parametrize("response", [
+    "Answer choices:\nA. Paris\nB. London\nC. Rome\nD. Berlin\n\nThe answer is B.", "B is the answer.", "So, B.",
+    "The answer options are A, B, C and D. The answer is B.", "The correct answer is B.\n\nIncorrect answers: A, C, D",
+    "The answer is B. The common wrong answer is A.", "The answer is B; A is wrong because it is.",
+    'The answer is "B".', "The answer is B, A is wrong.",
+    "The answer is 'B'.", "“B”", '{"answer": "B"}', "We pick C = 5.\nB",
+    "It is E = mc^2.\n\n(B)", "The answer is (B), since (A) and (C) are wrong.", "A is wrong so the answer is B",
+    "The answer is B.\n\n- A: wrong\n- C: wrong", "The answer is B. It is not hard.",
+    "So the answer is B, i.e. London."])
+def test_a_choice_beside_other_letters_is_read(response: str) -> None:
+    for options in (None, CITIES):
+        assert check_choice(response, "B", options).label == "correct"
 
 
 def test_a_letter_beside_the_text_of_another_option_contradicts_itself() -> None:
@@ -104,7 +141,7 @@ def test_options_are_read_from_the_question(question: str) -> None:
 
 
 def test_the_op_reads_options_and_numbers_as_it_is_told() -> None:
-    batch = pl.DataFrame({"response": ["B", "London", "2", None], "answer": [1, 1, 1, 1],
+    batch = pl.DataFrame({"response": ["B", "London", "Option 2", None], "answer": [1, 1, 1, 1],
                           "options": [json.dumps(CITIES)] * 3 + ["no JSON"], "listed": [CITIES] * 4})
     made = verify_choice(batch, ChoiceParams(options="options", gold="index0"), OpContext())
     assert dict(made.schema) == {**SCORE_SCHEMA, "extracted": pl.String()}
@@ -144,7 +181,8 @@ def test_any_text_gets_one_verdict_and_thinking_changes_none(response: str, refe
 
 @pytest.mark.parametrize("hostile", [r"\boxed{" * 40_000, "the answer is " * 20_000, "(A) " * 50_000,
                                      "answer" + " " * 300_000, "A, " * 60_000, "\\text{" * 40_000, "选" * 200_000,
-                                     "A\n" * 100_000, "{" * 300_000])
+                                     "A\n" * 100_000, "the answer is A" + " no, wait" * 30_000,
+                                     "the answer is A\n" * 20_000, "{" * 300_000])
 @pytest.mark.timeout(60)
 def test_hostile_length_is_read_in_time(hostile: str) -> None:
     assert check_choice(hostile, "B", CITIES).label == "incorrect"

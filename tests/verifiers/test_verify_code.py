@@ -154,7 +154,7 @@ def test_check_functions_see_the_prompt_and_not_the_programs_helpers() -> None:
 
 
 def test_calls_with_json_values() -> None:
-    tests = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, [7]]}
+    tests = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [[3], [7]]}
     assert judge("class Solution:\n    def add(self, a, b): return a + b", tests).label == "correct"
     assert judge("def add(a, b): return a * b", tests).label == "incorrect"
     pairs = {"fn_name": "two", "inputs": [[1]], "outputs": [[1, 2]]}

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from factory.engine.errors import OpError
 from factory.engine.op import OpContext
@@ -88,3 +89,9 @@ def test_filters_failures_and_extracted_answers() -> None:
 def test_without_verdicts_the_next_act_is_named() -> None:
     with pytest.raises(OpError, match="add `verdicts"):
         verify_combine(pl.DataFrame({"row_id": [1]}), CombineParams(), OpContext())
+
+
+def test_one_word_is_a_list_of_one() -> None:
+    assert CombineParams.model_validate({"overturn": "undecided"}).overturn == ("undecided",)
+    with pytest.raises(ValidationError, match="overturn"):
+        CombineParams.model_validate({"overturn": "correct"})

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from factory.engine.errors import DataError
 from factory.engine.op import SCORE_SCHEMA, OpContext, get_op
 from factory.engine.trial import try_op
 from factory.verifiers.gym import GymParams, check_gym, check_gym_many, take_gym_answer, verify_gym
@@ -80,19 +79,22 @@ def test_the_scorers_value_is_kept_and_the_threshold_decides() -> None:
     assert 0.5 < strict["score"][0] == loose["score"][0] < 1.0
 
 
-def test_an_unknown_task_is_undecided_and_a_bad_entry_is_an_error() -> None:
+def test_an_unknown_task_and_a_bad_entry_are_undecided() -> None:
     entry = json.dumps(_items("gcd", 1)[0])
     verdict = check_gym("5", entry, "no_such_task", seconds=60)
     assert (verdict.label, verdict.reason_code) == ("undecided", "unknown_task")
-    for bad in ("", None, "[1]", "{}", "not JSON"):
-        with pytest.raises(DataError, match="entry"):
-            check_gym("5", bad, "gcd")
+    blank, number = (json.dumps({**_items("gcd", 1)[0], "answer": answer}) for answer in ("  ", 4))
+    bad = ["", None, "[1]", "{}", "not JSON", blank, number]
+    verdicts = check_gym_many([("4", each) for each in [*bad, entry]], "gcd", seconds=60)
+    assert [(each.label, each.reason_code) for each in verdicts[:-1]] == [("undecided", "gold_unparseable")] * len(bad)
+    assert verdicts[-1].label == "incorrect"  # its neighbours' entries do not move it
 
 
 def test_a_reference_that_its_own_scorer_refuses_is_undecided() -> None:
     item = {**_items("countdown", 1)[0], "answer": "1 + 1"}
-    verdict = check_gym("<answer>2 + 2</answer>", json.dumps(item), "countdown", seconds=60)
-    assert (verdict.label, verdict.reason_code) == ("undecided", "gold_refused")
+    for response in ("<answer>2 + 2</answer>", f"<answer>{_items('countdown', 1)[0]['answer']}</answer>", "", None):
+        verdict = check_gym(response, json.dumps(item), "countdown", seconds=60)
+        assert (verdict.label, verdict.reason_code) == ("undecided", "gold_refused")
 
 
 def test_scorers_that_compare_tuples_survive_json() -> None:

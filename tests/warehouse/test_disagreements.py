@@ -57,3 +57,18 @@ def test_plain_duckdb_reads_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     connection = duckdb.connect()
     connection.execute(Path("catalog/views.sql").read_text(encoding="utf-8"))
     assert connection.execute("SELECT count(*) FROM disagreements").fetchone() == (2,)
+
+
+def test_parts_that_datasets_share_speak_once(tmp_path: Path) -> None:
+    """The same recipe under a second name reuses its verdicts and disagrees with nobody anew."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"response": text}) + "\n" for text in (GOOD, PLAIN)))
+    kept = ("rows", "tags", "lax")
+    for name in ("court", "appeal"):
+        steps = {step: RECIPE["steps"][step] for step in kept}
+        steps["tags"] = {**steps["tags"], "params": {"form": "r1_zero"}}
+        (tmp_path / "court.yaml").write_text(json.dumps({"recipe": name, "steps": steps}))
+        assert factory.run(tmp_path / "court.yaml", warehouse=tmp_path / "w", executor="inline").status == "succeeded"
+    warehouse = Warehouse(tmp_path / "w")
+    assert warehouse.sql("SELECT count(*) FROM datasets WHERE kind = 'scores' AND latest").rows() == [(4,)]
+    found = warehouse.sql("SELECT step_a, step_b, dataset_a, dataset_b FROM disagreements").rows()
+    assert found == [("lax", "tags", "appeal/lax", "appeal/tags")]

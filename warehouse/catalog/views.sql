@@ -44,13 +44,17 @@ CREATE OR REPLACE VIEW verdicts AS
     JOIN (SELECT DISTINCT part_id, step, op, op_version, dataset FROM stored.holders WHERE table_name = 'scores') p
       ON p.part_id = v.part_id;
 -- Rows that one verifier calls correct and another incorrect, each by the latest version of its dataset. What combines
--- verdicts is no verifier. A pair stands once, in the order of its steps' names.
+-- verdicts is no verifier. A pair stands once, in the order of its steps' names; a part that several datasets share speaks
+-- for the first of them alone.
 CREATE OR REPLACE VIEW disagreements AS
-  WITH said AS (
+  WITH speaker AS (
+    SELECT p.part_id, p.step, p.op, p.dataset
+      FROM stored.holders p JOIN (SELECT ref FROM datasets WHERE latest) d ON d.ref = p.ref
+     WHERE p.table_name = 'scores' AND p.op <> 'verify.combine'
+    QUALIFY row_number() OVER (PARTITION BY p.part_id ORDER BY p.dataset, p.step) = 1),
+  said AS (
     SELECT v.row_id, p.step, p.op AS judge, p.dataset, v.label, v.score, v.reason_code, v.reason
-      FROM stored.verdicts v JOIN stored.holders p ON p.part_id = v.part_id AND p.table_name = 'scores'
-      JOIN (SELECT ref FROM datasets WHERE latest) d ON d.ref = p.ref
-     WHERE v.label IN ('correct', 'incorrect') AND p.op <> 'verify.combine')
+      FROM stored.verdicts v JOIN speaker p ON p.part_id = v.part_id WHERE v.label IN ('correct', 'incorrect'))
   SELECT a.row_id, a.step AS step_a, b.step AS step_b, a.judge AS judge_a, b.judge AS judge_b, a.label AS label_a,
          b.label AS label_b, a.score AS score_a, b.score AS score_b, a.reason_code AS reason_code_a,
          b.reason_code AS reason_code_b, a.reason AS reason_a, b.reason AS reason_b, a.dataset AS dataset_a,

@@ -1,7 +1,7 @@
 """`verify.code`: does the program in a response pass its tests?
 
 Kinds of tests (`shapes.py`): functions with asserts (HumanEval, MBPP), calls with JSON values (LeetCode), programs with
-inputs and outputs (codeforces, LiveCodeBench, APPS), unit-test files. Python, and C++17 for programs where the machine
+inputs and outputs (codeforces, LiveCodeBench, APPS), unit-test files. Python, and C++ (17, else 20) for programs where the machine
 has g++. Only the standard library is there.
 
 Everything that was written by somebody runs in sandboxes (`factory/verifiers/sandbox`): the program in one, the tests
@@ -20,14 +20,14 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from factory.engine.op import Kind, OpContext, Params, op
+from factory.engine.op import Kind, OpContext, Params, PlanContext, op
 from factory.verifiers.code.check import check_code
 from factory.verifiers.code.results import CodeVerdict
 from factory.verifiers.code.trials import trials
 from factory.verifiers.sandbox import Limits, get_room, is_isolated
 from factory.verifiers.verdict import VERDICT_OUT, frame
 
-__all__ = ["CODE_OUT", "CodeParams", "CodeVerdict", "check_code", "verify_code"]
+__all__ = ["CODE_OUT", "CodeParams", "CodeVerdict", "check_code", "unprotected", "verify_code"]
 
 CODE_OUT: dict[str, pl.DataType] = {
     **VERDICT_OUT, "tests_passed": pl.Int32(), "tests_total": pl.Int32(), "tests_bits": pl.List(pl.Boolean())}
@@ -59,6 +59,11 @@ class CodeParams(Params):
                       output=self.output_mb * _MB)
 
 
+def unprotected(_params: Params, _plan: PlanContext) -> dict[str, str] | None:
+    """Identity of what ran without a sandbox: a program may have changed it, so a sandboxed run must not reuse it."""
+    return None if is_isolated() else {"sandbox": "none"}
+
+
 _CODE = tuple(f"factory.verifiers.code.{name}" for name in (
     "check", "extract", "functions", "quick", "results", "shapes", "stdio")) + tuple(
     f"factory.verifiers.sandbox.{name}" for name in (
@@ -67,7 +72,8 @@ _CODE = tuple(f"factory.verifiers.code.{name}" for name in (
 
 
 @op("verify.code", version=1, kind=Kind.SCORE, params=CodeParams,
-    columns=lambda params: (params.response, params.tests), out=CODE_OUT, code=_CODE, trials=trials)
+    columns=lambda params: (params.response, params.tests), out=CODE_OUT, identity=unprotected, code=_CODE,
+    trials=trials)
 def verify_code(batch: pl.DataFrame, params: CodeParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the program in the response passes its tests, in a sandbox.
 

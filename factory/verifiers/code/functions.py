@@ -8,7 +8,6 @@ processes are gone; tests that were not reached count as failed for the same rea
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,10 +38,12 @@ class Served:
 
     def mark(self) -> None:
         """A test begins."""
-        self.since, self.cpu, self.waited = time.monotonic(), self.child.cpu, self.child.waited
+        self.since, self.cpu, self.waited = self.room.clock(), self.child.cpu, self.child.waited
 
     def late(self) -> None:
         """Stop the program where its time is up."""
+        if self.room.settling():  # what was used in a pause of ours may belong to many tests: this one begins anew
+            self.mark()
         why = self.child.overdue(self.since, self.cpu, self.waited, self.limits.seconds)
         if why is not None:
             self.child.stop(why)
@@ -63,7 +64,10 @@ class Served:
         """Take the first message; the result of every test where the program could not be loaded."""
         self.ready = data
         if data[0] == "ready":
-            return None
+            names = data[1]
+            good = isinstance(names, list) and all(
+                isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in names)
+            return None if good else Result("runtime_error", "what the program defines cannot be read")
         return Result("compile_error", str(data[1])) if data[0] == "compile_error" else failure(data[1])
 
 
@@ -259,9 +263,12 @@ class _Trial:
         return True
 
     def _mark(self) -> None:
+        self._restart()
+        self.asked = False
+
+    def _restart(self) -> None:
         self.served.mark()
         self.began = (self.tests.cpu, self.tests.waited)
-        self.asked = False
 
     def _tests_gone(self) -> None:
         """The tests' own process ended: the program's doing where it had been asked something in this test."""
@@ -277,7 +284,9 @@ class _Trial:
     def _late(self) -> None:
         """One clock for both: a test's time is what either uses, and what neither uses and neither waits for."""
         program, tests, seconds = self.served.child, self.tests, self.limits.seconds
-        wall = time.monotonic() - self.served.since
+        if self.served.room.settling():
+            self._restart()
+        wall = self.served.room.clock() - self.served.since
         used, own = program.cpu - self.served.cpu, tests.cpu - self.began[0]
         idle = wall - used - own - max(program.waited - self.served.waited, tests.waited - self.began[1])
         if used > seconds or (idle > seconds + 1 and self.asked and self.lost is None):

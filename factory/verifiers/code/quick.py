@@ -23,8 +23,9 @@ _NUMBERS = frozenset({"int", "float", "complex", "Fraction", "Decimal"})
 
 @dataclass(frozen=True, slots=True)
 class Quick:
-    """One call and what is wanted of its result. `rule` is `==`, `!=`, `is`, `true`, `false` or `loose` (`==` with
-    tuples read as lists). `args`, `kwargs` and `want` are encoded (`guest/values.py`)."""
+    """One call and what is wanted of its result. `rule` is `==`, `!=`, `is`, `true`, `false`, `loose` (`==` with
+    tuples read as lists) or `wrapped` (also where the value wanted is in a list of one). `args`, `kwargs` and `want`
+    are encoded (`guest/values.py`)."""
 
     name: str
     args: list[Any]
@@ -73,10 +74,20 @@ def quick_check(source: str, entry_point: str) -> list[Quick] | None:
     return [Quick(entry_point, quick.args, quick.kwargs, quick.rule, quick.want) for quick in found if quick]
 
 
-def quick_call(name: str, args: list[Any], want: Any) -> Quick | None:
+def split_check(source: str, entry_point: str) -> list[str]:
+    """The asserts of a check function that `quick_check` reads, as statements of their own."""
+    check = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    found = [node for node in check.body if isinstance(node, ast.Assert) and not _always(node)]
+    for name in (name for node in found for name in ast.walk(node.test) if isinstance(name, ast.Name)):
+        if name.id == check.args.args[0].arg:
+            name.id = entry_point
+    return [ast.unparse(ast.Assert(test=node.test)) for node in found]
+
+
+def quick_call(name: str, args: list[Any], want: Any, wrapped: bool = False) -> Quick | None:
     """A call with JSON values (tests of APPS or LiveCodeBench): tuples that come back count as lists."""
     try:
-        return Quick(name, [encode(arg) for arg in args], {}, "loose", encode(want))
+        return Quick(name, [encode(arg) for arg in args], {}, "wrapped" if wrapped else "loose", encode(want))
     except Unplain:
         return None
 
@@ -131,10 +142,11 @@ def judge(quick: Quick, got: Any) -> bool | None:
         truth = _truth(got)
         return None if truth is None else truth is (quick.rule == "true")
     want = quick.want
-    if quick.rule == "loose":
+    if quick.rule in ("loose", "wrapped"):
         got, want = _as_lists(got), _as_lists(want)
-        if isinstance(want, list) and len(want) == 1 and same(got, want[0]):
-            return True
+        if quick.rule == "wrapped":
+            either = (same(got, want), same(got, want[0]))
+            return True if True in either else None if None in either else False
     found = same(got, want)
     return found if found is None or quick.rule != "!=" else not found
 

@@ -10,15 +10,18 @@ Ours is a JSON object with a `type`:
 
 Also read: HumanEval's `test` + `entry_point` (+ `prompt`); MBPP's `test_list` + `test_setup_code` (or `test_imports`);
 APPS and TACO's `{"inputs", "outputs"}`, with `fn_name` as calls; `[{"input", "output"}, …]` of LiveCodeBench and
-codeforces (`testtype: functional` needs `fn_name` or `func_name` beside it, in `metadata` too); code_contests'
-`public_tests` / `private_tests` / `generated_tests` of `{"input": […], "output": […]}`; a list of assert statements;
-and source text of any of these (asserts, a `check` function, a unit-test file).
+codeforces (`testtype: functional` needs `fn_name` or `func_name` beside it, in `metadata` too), also in two parts,
+`public_test_cases` and `private_test_cases`; code_contests' `public_tests` / `private_tests` / `generated_tests` of
+`{"input": […], "output": […]}`; a list of assert statements; and source text of any of these (asserts, a `check`
+function, a unit-test file). In source text each statement at the top that holds an assert is a test, and what stands
+before it, since the last test, is part of it.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +35,8 @@ class TestsInvalid(ValueError):
 @dataclass(frozen=True, slots=True)
 class Suite:
     """Tests in one form. `kind` says which fields hold: `asserts` (tests, setup, entry_point), `check` (test,
-    entry_point, prompt, setup), `calls` (entry_point, calls), `stdio` (inputs, outputs, checker), `unittest` (files,
-    module)."""
+    entry_point, prompt, setup), `calls` (entry_point, calls, wrapped: each output is in a list of one), `stdio`
+    (inputs, outputs, checker), `unittest` (files, module)."""
 
     kind: str
     tests: tuple[str, ...] = ()
@@ -42,6 +45,7 @@ class Suite:
     test: str = ""
     prompt: str = ""
     calls: tuple[tuple[list[Any], Any], ...] = ()
+    wrapped: bool = False
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     checker: str | None = None
@@ -103,14 +107,35 @@ def _object(value: Any) -> Suite:
     if parts and all(isinstance(part, dict) for part in parts):
         return _paired([text for part in parts for text in part["input"]],
                        [text for part in parts for text in part["output"]], value)
-    for name in ("tests", "test_cases", "public_test_cases"):
+    for name in ("tests", "test_cases"):
         found = value.get(name)
         found = json.loads(found) if isinstance(found, str) and found.lstrip()[:1] in ("[", "{") else found
         if isinstance(found, list):
             return _listed(found, value)
         if isinstance(found, dict):
             return _object({**value, **found, name: None})
+    cases = [case for name in ("public_test_cases", "private_test_cases") for case in _cases(value.get(name), name)]
+    if cases:
+        return _listed(cases, value)
     raise TestsInvalid(f"tests of an unknown shape, with the keys {', '.join(sorted(map(str, value))[:8])}")
+
+
+def _cases(found: Any, name: str) -> list[Any]:
+    """One part of LiveCodeBench's tests. Its private part is packed; to run the rest alone would be to test less."""
+    if found is None or found == "":
+        return []
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError:
+            raise TestsInvalid(f"{name} is no JSON; where it is packed, store the text that "
+                               "pickle.loads(zlib.decompress(base64.b64decode(TEXT))) gives") from None
+    if isinstance(found, dict):
+        given, wanted = (found.get(key) or found.get(f"{key}s") or [] for key in ("input", "output"))
+        return [{"input": one, "output": other} for one, other in zip(given, wanted, strict=True)]
+    if not isinstance(found, list):
+        raise TestsInvalid(f"{name} must be a list of inputs and outputs")
+    return found
 
 
 def _asserts(tests: Any, setup: str, entry_point: str | None) -> Suite:
@@ -150,7 +175,10 @@ def _paired(inputs: list[Any], outputs: list[Any], about: dict[str, Any]) -> Sui
         raise TestsInvalid(f"there are {len(inputs)} inputs and {len(outputs)} outputs")
     name = _function_name(about)
     if name:
-        return Suite("calls", entry_point=name, calls=tuple(
+        # APPS and TACO put every output in a list of its own; elsewhere [3] means a list.
+        wrapped = ("fn_name" in about and "inputs" in about and about.get("type") is None
+                   and all(isinstance(want, list) and len(want) == 1 for want in outputs))
+        return Suite("calls", entry_point=name, wrapped=wrapped, calls=tuple(
             (given if isinstance(given, list) else [given], want) for given, want in zip(inputs, outputs, strict=True)))
     return Suite("stdio", inputs=tuple(map(_text, inputs)), outputs=tuple(map(_text, outputs)),
                  checker=about.get("checker") or about.get("generated_checker"))
@@ -177,8 +205,20 @@ def _source(text: str) -> Suite:
                            "`entry_point`")
     if classes or any(name.startswith("test") for name in functions):
         return Suite("unittest", files={"test_solution.py": text})
-    tests = [node for node in tree.body if isinstance(node, ast.Assert)]
+    helpers = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+               and any(isinstance(inner, ast.Assert) for inner in ast.walk(node))}
+    tests = [at for at, node in enumerate(tree.body) if any(
+        isinstance(inner, ast.Assert) or (isinstance(inner, ast.Name) and inner.id in helpers)
+        for inner in _within(node))]
     if not tests:
         raise TestsInvalid("the tests hold no assert statement")
-    setup = [node for node in tree.body if not isinstance(node, ast.Assert)]
-    return Suite("asserts", tests=tuple(map(ast.unparse, tests)), setup="\n".join(map(ast.unparse, setup)))
+    early = [at for at, node in enumerate(tree.body) if at < tests[0] or isinstance(node, (ast.Import, ast.ImportFrom))]
+    texts = ["" if at in early else ast.unparse(node) for at, node in enumerate(tree.body)]
+    starts = [0, *(at + 1 for at in tests)]
+    return Suite("asserts", setup="\n".join(ast.unparse(tree.body[at]) for at in early), tests=tuple(
+        "\n".join(text for text in texts[start:at + 1] if text) for start, at in zip(starts, tests, strict=False)))
+
+
+def _within(node: ast.stmt) -> Iterator[ast.AST]:
+    """What runs with a statement: a function's body runs where it is called."""
+    return iter(()) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else ast.walk(node)

@@ -2,8 +2,10 @@
 
 Outputs are compared word by word, so white space never matters; a number that is wanted with a point or an exponent
 is met by any number near it. A checker is a Python program for problems with many right answers: it is called as
-`checker.py INPUT WANTED GOT` (three files) in a sandbox of its own; it accepts by printing 1, "true", "yes", "ok",
-"correct" or "accepted" as its last word, or a positive number, or by printing nothing and ending with 0.
+`checker.py INPUT WANTED GOT` (three files) in a sandbox of its own; it accepts by printing "true", "yes", "ok",
+"correct" or "accepted" as its last word, or a number that is 1 or more (less is part of a score), or by printing
+nothing and ending with 0. Where it falls over, it is asked about the output wanted: if it does not accept that either,
+or meets a limit, the tests are at fault and decide nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from factory.verifiers.code.results import Result, Starved, Undecided, stopped
 from factory.verifiers.code.shapes import Suite
 from factory.verifiers.sandbox import Limits, Outcome, Program, compile_cpp, run_program
 
+CHECKER_SECONDS = 10.0
 _POINTED = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _ACCEPTED = frozenset({"true", "yes", "ok", "correct", "accepted", "accept", "ac"})
@@ -38,7 +41,7 @@ def run_stdio(source: str, language: str, suite: Suite, limits: Limits, toleranc
 
     Raises:
         Starved, SandboxFailed, SandboxMissing
-        Undecided: there is no compiler.
+        Undecided: there is no compiler, or the checker does not work.
     """
     program: Program | None = Program(source.encode("utf-8", "surrogatepass"))
     if language == "cpp":
@@ -101,14 +104,24 @@ def _near(got: str, wanted: str, tolerance: float) -> bool:
 
 
 def _checked(checker: str, given: str, wanted: str, got: str, limits: Limits) -> bool:
+    accepted, error = _asked(checker, given, wanted, got, limits)
+    if error and not _asked(checker, given, wanted, wanted, limits)[0]:
+        raise Undecided("tests_invalid", f"the checker fails, also on the output that is wanted: {error}")
+    return accepted
+
+
+def _asked(checker: str, given: str, wanted: str, got: str, limits: Limits) -> tuple[bool, str]:
+    """Whether the checker accepts an output, and how it fell over where it did."""
     about = json.dumps({"checker": checker, "input": given, "wanted": wanted, "got": got}).encode()
-    outcome = run_program(Program(_CHECKER.encode()), about, replace(limits, seconds=max(limits.seconds, 10.0)))
+    enough = replace(limits, seconds=max(limits.seconds, CHECKER_SECONDS))
+    outcome = run_program(Program(_CHECKER.encode()), about, enough)
     if outcome.status == "starved":
         raise Starved
-    words = outcome.stdout.decode("utf-8", "replace").split()
+    if outcome.status not in ("done", "runtime_error"):
+        raise Undecided("tests_invalid", f"the checker meets a limit: {outcome.status}")
     if outcome.status != "done":
-        return False
-    if not words:
-        return True
-    last = words[-1].lower()
-    return last in _ACCEPTED or bool(_NUMBER.fullmatch(last) and float(last) > 0)
+        lines = outcome.stderr.decode("utf-8", "replace").strip().splitlines()
+        return False, lines[-1][:200] if lines else f"it ended with status {outcome.exit}"
+    words = outcome.stdout.decode("utf-8", "replace").split()
+    last = words[-1].lower() if words else "ok"
+    return last in _ACCEPTED or bool(_NUMBER.fullmatch(last) and float(last) >= 1), ""

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from factory.engine.op import Trial
+from factory.verifiers.sandbox import SandboxMissing
+from factory.verifiers.sandbox.bwrap import compiler
 
 _ASSERTS = {"type": "asserts", "tests": ["assert double(2) == 4", "assert double(-3) == -6"]}
 _CHECK = {"type": "check", "entry_point": "double", "prompt": "def double(x):\n    \"\"\"Twice x.\"\"\"\n",
@@ -33,7 +35,9 @@ def trials(params: Any) -> list[Trial]:
                   (_fenced("print(2 * int(input()))"), _STDIO, True),
                   (_fenced("print(4)"), _STDIO, False)]
         cases += [(_fenced(cheat), _ASSERTS, False) for cheat in _CHEATS]
-    if params.language != "python":
+    if params.language == "cpp" and compiler() is None:
+        raise SandboxMissing("there is no g++ here: install it (Debian, Ubuntu: apt install g++)")
+    if params.language != "python" and compiler() is not None:  # `auto` may meet Python alone
         cpp = "#include <iostream>\nint main() {{ long x; std::cin >> x; std::cout << {}; }}"
         cases += [(_fenced(cpp.format("2 * x"), "cpp"), _STDIO, True), (_fenced(cpp.format("x"), "cpp"), _STDIO, False)]
     return [Trial({params.response: response, params.tests: json.dumps(tests)}, "correct" if good else "incorrect")

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from factory.engine.op import Kind, OpContext, op
+from factory.verifiers.code import unprotected
 from factory.verifiers.code_tests.inputs import Busy, texts_of
 from factory.verifiers.code_tests.phases import Filtered, FilterParams, filter_tests
 from factory.verifiers.sandbox import get_room, is_isolated
@@ -23,8 +24,10 @@ _OUT: dict[str, pl.DataType] = {
 
 
 @op("tests.filter", version=1, kind=Kind.MAP, params=FilterParams, columns=lambda params: params.columns, out=_OUT,
-    code=("factory.verifiers.code_tests.phases", "factory.verifiers.code_tests.cover", "factory.verifiers.code.stdio",
-          "factory.verifiers.code.extract", "factory.verifiers.sandbox.programs"))
+    identity=unprotected,
+    code=("factory.verifiers.code_tests.phases", "factory.verifiers.code_tests.cover",
+          "factory.verifiers.code_tests.inputs", "factory.verifiers.code.stdio", "factory.verifiers.code.extract",
+          "factory.verifiers.sandbox.programs"))
 def tests_filter(batch: pl.DataFrame, params: FilterParams, ctx: OpContext) -> pl.DataFrame:
     """Keep the tests on which correct programs agree and that catch wrong ones (R1 paper, supplement B.3.2).
 

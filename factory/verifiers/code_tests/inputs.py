@@ -24,6 +24,7 @@ from pydantic import Field
 from factory.engine.errors import DataError
 from factory.engine.op import Kind, OpContext, Params, op
 from factory.engine.text import split_response
+from factory.verifiers.code import unprotected
 from factory.verifiers.code.extract import blocks, take_code
 from factory.verifiers.sandbox import Limits, Outcome, Program, SandboxFailed, get_room, is_isolated, run_program
 
@@ -156,7 +157,7 @@ def _taken(outcome: Outcome, max_bytes: int) -> tuple[str, str]:
 
 
 @op("tests.inputs", version=1, kind=Kind.MAP, params=InputsParams, columns=lambda params: (params.generators,),
-    out=_OUT, code=("factory.verifiers.code.extract", "factory.verifiers.sandbox.programs"))
+    out=_OUT, identity=unprotected, code=("factory.verifiers.code.extract", "factory.verifiers.sandbox.programs"))
 def tests_inputs(batch: pl.DataFrame, params: InputsParams, ctx: OpContext) -> pl.DataFrame:
     """Run model-written generator programs: what each prints is an input of a test.
 

@@ -1,6 +1,6 @@
 """Running code that nobody has read: the sandbox and its interface.
 
-**The model.** A *room* is one long-lived bubblewrap container per worker process: no network, no host files but a
+**The model.** A *room* is one long-lived bubblewrap container per thread that asks: no network, no host files but a
 read-only interpreter and compiler, an empty environment, an unprivileged user. In it waits a warm interpreter. Each
 *sandbox* is one fork of it with a pid, mount, IPC and user namespace of its own, a fresh small tmpfs as `/tmp`, no
 `/proc`, no capabilities, a system call filter and resource limits. When its first process ends, the kernel kills all
@@ -14,7 +14,7 @@ meant for holds. What comes back is bytes with a cap, read as plain values and n
 neither ran nor waited for a processor (it slept). Time spent waiting for a processor is the machine's: a program that
 hits the wall limit only because of that gets the status `starved`, which is no statement about the program.
 
-**Use.** `get_room()` gives this process's room (started on first use, replaced if it died):
+**Use.** `get_room()` gives this thread's room (started on first use, replaced if it died):
 
     run_program(Program(b"print(input())"), b"4\\n")  -> Outcome
     compile_cpp(source)                               -> (Program, Outcome)

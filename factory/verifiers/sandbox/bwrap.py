@@ -1,8 +1,10 @@
 """The bubblewrap command line of a room, and who runs it.
 
-The room holds: `/usr` read-only (with the places of third-party packages covered), the interpreter's own prefix where
-it lies elsewhere, `/proc`, six devices, an empty `/tmp`. Its user is nobody in particular, has no capabilities and no
-terminal. Where this process is root, an unprivileged user starts the room: limits on processes do not hold for root.
+The room holds, read-only: of `/usr` the programs, libraries and headers that an interpreter and a compiler need (never
+`/usr/local` or `/usr/src`, where projects live); of an interpreter elsewhere its program and its libraries; the places
+of third-party packages are covered. Also `/proc`, five devices, an empty `/tmp`. Its user is nobody in particular, has
+no capabilities and no terminal. Where this process is root, an unprivileged user starts the room: limits on processes
+do not hold for root.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import pwd
 import shutil
 import subprocess
 import sys
-import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,31 +101,50 @@ def command(boot: str, temporary: int) -> list[str]:
     python, prefix = find_python()
     line = [find_bwrap(), "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000", "--die-with-parent",
             "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/bin",
-            "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8", "--setenv", "PYTHONHASHSEED", "0",
-            "--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
-        path = Path("/", name)
-        if path.is_symlink():
-            line += ["--symlink", os.readlink(path), str(path)]
-        elif path.is_dir():
-            line += ["--ro-bind", str(path), str(path)]
-    if not Path(prefix).is_relative_to("/usr"):
-        line += ["--ro-bind", prefix, prefix]
+            "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8", "--setenv", "PYTHONHASHSEED", "0"]
+    line += _system()
+    if prefix != "/usr":
+        line += _own(python, prefix)
     for place in _packages(prefix):
         line += ["--tmpfs", place, "--remount-ro", place]
-    line += ["--proc", "/proc", "--dir", "/dev/shm"]
+    line += ["--proc", "/proc", "--dir", "/dev/shm", "--dir", "/dev/fd", "--symlink", "fd/0", "/dev/stdin"]
     for name in _DEVICES:
         line += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     return [*line, "--size", str(temporary), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--",
             python, "-S", "-s", "-B", "-c", boot]
 
 
+def _system() -> list[str]:
+    """The system's programs, libraries, headers and time zones."""
+    usr = Path("/usr")
+    paths = [Path("/", name) for name in ("bin", "lib", "lib32", "lib64", "libx32")]
+    paths += [usr / "bin", usr / "include", *sorted(usr.glob("lib*")), usr / "share" / "zoneinfo"]
+    return [word for path in paths for word in _bound(path)]
+
+
+def _bound(path: Path) -> list[str]:
+    if path.is_symlink():
+        return ["--symlink", os.readlink(path), str(path)]
+    return ["--ro-bind", str(path), str(path)] if path.exists() else []
+
+
+def _own(python: str, prefix: str) -> list[str]:
+    """An interpreter outside `/usr`, or in `/usr/local`, where its libraries lie among those of others. Elsewhere they
+    are all shown: those of conda need one another."""
+    root = Path(prefix)
+    libraries = [root / "lib", root / "lib64"]
+    if root == Path("/usr/local"):
+        libraries = [found for lib in libraries if not lib.is_symlink()
+                     for found in (*sorted(lib.glob("libpython*.so*")), *sorted(lib.glob("python3.*")))]
+    return ["--ro-bind", str(Path(python).resolve()), python, *(word for path in libraries for word in _bound(path))]
+
+
 def _packages(prefix: str) -> list[str]:
     """Folders of third-party packages within what a room sees."""
-    version = sysconfig.get_python_version()
-    places = [f"{root}/lib/{python}/{name}" for root in dict.fromkeys((prefix, "/usr", "/usr/local"))
-              for python in (f"python{version}", "python3") for name in ("site-packages", "dist-packages")]
-    return [place for place in places if Path(place).is_dir() and not Path(place).is_symlink()]
+    places = [place for root in dict.fromkeys((prefix, "/usr")) for lib in ("lib", "lib64")
+              if not Path(root, lib).is_symlink() for name in ("site-packages", "dist-packages")
+              for place in sorted(Path(root, lib).glob(f"python3*/{name}"))]
+    return [str(place) for place in places if place.is_dir() and not place.is_symlink()]
 
 
 def plain_command(boot: str) -> list[str]:

@@ -25,14 +25,18 @@ class Limits:
     """What one sandbox may use. Seconds are the program's own (see the package); sizes are bytes.
 
     `seconds` is for one test, `total` for all tests that share a process, `memory` is address space of a process and
-    resident memory of all together, `disk` the size of its `/tmp` and of any file, `output` what is read from it."""
+    resident memory of all together, `disk` the size of its `/tmp` and of any file, `output` what is read from it.
+
+    Memory that the kernel holds for a process (what was written to pipes and pairs of sockets and not yet read) is not
+    counted. `files` bounds it: at most 0.2 MB a descriptor, so 10 MB a process as it stands. Pairs of sockets cannot be
+    refused as other sockets are: asyncio needs one."""
 
     seconds: float = 5.0
     total: float = 30.0
     memory: int = 512 * MB
     processes: int = 32
     disk: int = 32 * MB
-    files: int = 256
+    files: int = 64
     output: int = 8 * MB
 
     def wire(self) -> dict[str, float]:

@@ -10,7 +10,8 @@ from factory.verifiers.sandbox.bwrap import compiler
 from factory.verifiers.sandbox.model import MB, Limits, Outcome, SandboxFailed, Status
 from factory.verifiers.sandbox.rooms import Child, get_room
 
-COMPILE = Limits(seconds=30.0, total=60.0, memory=2048 * MB, processes=24, disk=128 * MB, output=64 * MB)
+COMPILE = Limits(seconds=30.0, total=60.0, memory=2048 * MB, processes=24, disk=128 * MB, files=256,
+                 output=64 * MB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Program:
 
 
 def compile_cpp(source: str) -> tuple[Program | None, Outcome]:
-    """Compile C++17 in a sandbox. None instead of a program where the compiler refuses (its words are in `stderr`) or
-    there is no compiler (`exit` 127)."""
+    """Compile C++17 or C++20 in a sandbox. None instead of a program where the compiler refuses (its words are in
+    `stderr`) or there is no compiler (`exit` 127)."""
     if compiler() is None:
         return None, Outcome("runtime_error", 127, b"", b"there is no g++", 0.0)
     outcome = _run("cpp", source.encode("utf-8", "surrogatepass"), None, COMPILE)

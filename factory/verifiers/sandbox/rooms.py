@@ -1,7 +1,7 @@
 """Rooms: the host's side of a long-lived bubblewrap container and of the sandboxes in it.
 
-One room serves one process and one thread at a time. `turn` moves bytes between the host and its sandboxes and takes
-the room's news; whoever waits for something calls it until that has come.
+One room serves one thread of one process. `turn` moves bytes between the host and its sandboxes and takes the room's
+news; whoever waits for something calls it until that has come.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ START_SECONDS = 60.0
 WALL_FACTOR, WALL_EXTRA = 6.0, 20.0
 RETIRE = 20_000
 SPARES = 4
+PAUSE, SETTLE = 0.5, 0.5
+"""Seconds between two turns that count as a pause of this process; seconds after one in which old news is read."""
+
 _GUEST = ("values", "peers", "functions", "collecting", "tests", "roles", "isolate", "zygote")
 _PACKAGE = "factory.verifiers.sandbox.guest"
 _BOOT = """
@@ -69,7 +73,7 @@ class Child:
         self.stopped: Status | None = None
         self.said = ""
         self.closing = False
-        self.born = time.monotonic()
+        self.born = room.clock()
 
     def send(self, data: bytes, close: bool = False) -> None:
         """Queue bytes for descriptor 3; `close` ends that stream after them."""
@@ -105,8 +109,9 @@ class Child:
         self.room._close(self)
 
     def overdue(self, since: float, cpu: float, waited: float, seconds: float) -> Status | None:
-        """Whether more than `seconds` of its own have passed since the moment with these figures (see the package)."""
-        wall = time.monotonic() - since
+        """Whether more than `seconds` of its own have passed since the moment with these figures (see the package);
+        `since` is a reading of the room's clock."""
+        wall = self.room.clock() - since
         if self.cpu - cpu > seconds:
             return "time_limit"
         if wall - (self.cpu - cpu) - (self.waited - waited) > seconds + 1:
@@ -125,6 +130,7 @@ class Room:
         self.made = 0
         self.python = ""
         self.dead = False
+        self.paused, self.looked, self.resumed = 0.0, time.monotonic(), -SETTLE
         self.poller = select.poll()
         self.ends: dict[int, Child] = {}
         self.owner = os.getpid()
@@ -180,7 +186,8 @@ class Room:
                 while len(self.spares) > SPARES:
                     self.spares.pop(next(iter(self.spares))).kill()
         self._tell(["watch", child.number])
-        child.born = time.monotonic()
+        self.looked = time.monotonic()
+        child.born = self.clock()
         return child
 
     def _make(self, kind: str, limits: Limits, stdin: bytes | None = None) -> Child:
@@ -208,8 +215,30 @@ class Room:
             self._died()
         return child
 
+    def clock(self) -> float:
+        """Seconds, without those in which this process itself was stopped or got no processor."""
+        return time.monotonic() - self.paused
+
+    def settling(self) -> bool:
+        """Whether a pause has just ended, so that the figures of the sandboxes may still be those from before it."""
+        return self.clock() - self.resumed < SETTLE
+
+    def _look(self, seconds: float) -> None:
+        now = time.monotonic()
+        gap = now - self.looked - max(0.0, seconds)
+        self.looked = now
+        if gap > PAUSE:
+            self.paused += gap
+            self.resumed = self.clock()
+
     def turn(self, seconds: float = 0.1) -> None:
         """Wait at most that long for something to happen, and take it."""
+        try:
+            self._take(seconds)
+        finally:
+            self._look(seconds)
+
+    def _take(self, seconds: float) -> None:
         for descriptor, events in self.poller.poll(max(0.0, seconds) * 1000):
             if descriptor == self.control.fileno():
                 self._news()
@@ -330,28 +359,46 @@ def _sealed(data: bytes) -> int:
     return found
 
 
-_rooms: list[Room] = []
+_rooms: dict[threading.Thread, Room] = {}
 
 
 def get_room() -> Room:
-    """This process's room, started where there is none or the last one died.
+    """This thread's room, started where there is none or the last one died.
+
+    Every thread has its own: a room dies with the thread that started it, and its news is read by one at a time.
 
     Raises:
         SandboxMissing: there is no bubblewrap, or it cannot make a sandbox here.
     """
-    if _rooms and (_rooms[0].owner != os.getpid() or _rooms[0].dead or _rooms[0].isolated != is_isolated()
-                   or (_rooms[0].made >= RETIRE and len(_rooms[0].children) <= len(_rooms[0].spares))):
-        _rooms.pop().close()
-    if not _rooms:
-        _rooms.append(Room())
-        atexit.register(close_room)
-    return _rooms[0]
+    thread = threading.current_thread()
+    room = _rooms.get(thread)
+    if room is not None and (room.owner != os.getpid() or room.dead or room.isolated != is_isolated() or (
+            room.made >= RETIRE and len(room.children) <= len(room.spares))):
+        close_room()
+        room = None
+    if room is None:
+        _close_left()
+        room = _rooms[thread] = Room()
+    return room
 
 
 def close_room() -> None:
-    """End this process's room, if it has one."""
+    """End this thread's room, if it has one."""
+    if (room := _rooms.pop(threading.current_thread(), None)) is not None:
+        room.close()
+
+
+def _close_left() -> None:
+    """End the rooms of threads that have ended, and let go of those of the process that this one was forked from."""
+    for thread, room in list(_rooms.items()):
+        if (room.owner != os.getpid() or not thread.is_alive()) and _rooms.pop(thread, None) is not None:
+            room.close()
+
+
+@atexit.register
+def _close_all() -> None:
     while _rooms:
-        _rooms.pop().close()
+        _rooms.popitem()[1].close()
 
 
 def notes() -> dict[str, str]:

@@ -1,14 +1,16 @@
 """The side of the code under test: load a program as a module, then answer calls to its functions.
 
 First message in: `{"source", "names": whether to tell what the module defines, "file"}`. First message out:
-`["ready", [[name, value], …]]`, `["compile_error", text]` or `["failed", error]`. Then questions (`peers.py`), or in
-one message `["calls", [[name, args, kwargs], …]]`, answered one by one in order. A name `Solution.f` is the method `f`
-of a new object of class Solution.
+`["ready", [[name, value], …]]` (a value that may be large is `{"later": number}`, to be asked for),
+`["compile_error", text]` or `["failed", error]`. Then questions (`peers.py`), or in one message
+`["calls", [[name, args, kwargs], …]]`, answered one by one in order. A name `Solution.f` is the method `f` of a new
+object of class Solution.
 """
 
 from __future__ import annotations
 
 import builtins
+import collections
 import json
 import os
 import sys
@@ -19,6 +21,7 @@ from factory.verifiers.sandbox.guest.peers import Message, Peer
 from factory.verifiers.sandbox.guest.values import pack
 
 LONGEST = 64 << 20
+_LARGE = (str, bytes, list, tuple, dict, set, frozenset, bytearray, collections.deque)
 
 
 class Wire:
@@ -96,7 +99,11 @@ def _names(module: types.ModuleType, peer: Peer) -> list[list[Any]]:
             found.append([name, {"module": value.__name__}])
             continue
         try:
-            found.append([name, peer.data(value)])
+            if isinstance(value, _LARGE):
+                peer.exports.append(value)
+                found.append([name, {"later": len(peer.exports) - 1}])
+            else:
+                found.append([name, peer.data(value)])
         except Exception:
             continue
     return found

@@ -8,7 +8,7 @@ import resource
 from typing import Any
 
 _NEW_NS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
-_RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER, _PDEATHSIG = 38, 22, 2, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -61,16 +61,31 @@ def fork_apart(home: int) -> int:
     return pid
 
 
-def wall_in(limits: dict[str, Any], network: bool) -> None:
-    """In the child: its own user, mount and IPC namespaces, a small /tmp, no /proc, no capabilities."""
+def wall_in(limits: dict[str, Any], network: bool, stdin: bool) -> None:
+    """In the child: its own user, mount and IPC namespaces, a small /tmp, no /proc, no capabilities.
+
+    `stdin`: descriptor 0 is a file, to be found as /dev/stdin too."""
     _unshare(_NEW_USER | _NEW_NS | _NEW_IPC | (0 if network else _NEW_NET))
     size = f"size={int(limits['disk'])},nr_inodes=4096,mode=700"
     mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, size)
     mount("/tmp", "/dev/shm", "none", _BIND)
     mount("tmpfs", "/proc", "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC, "size=4096,nr_inodes=1")
+    if stdin:
+        _show_input()
     os.chdir("/tmp")
     header, empty = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     _done(_libc.capset(header, empty), "capset")
+
+
+def _show_input() -> None:
+    """A copy as /dev/fd/0, where /dev/stdin points: without /proc a descriptor has no path."""
+    flags, left = _NOSUID | _NODEV | _NOEXEC, os.fstat(0).st_size
+    mount("tmpfs", "/dev/fd", "tmpfs", flags, f"size={left + 4096},nr_inodes=2,mode=755")
+    copy, done = os.open("/dev/fd/0", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444), 0
+    while done < left and (sent := os.sendfile(copy, 0, done, left - done)):
+        done += sent
+    os.close(copy)
+    mount("tmpfs", "/dev/fd", "tmpfs", flags | _REMOUNT | _RDONLY)
 
 
 def die_with_parent() -> None:
@@ -79,11 +94,13 @@ def die_with_parent() -> None:
 
 
 def limit(limits: dict[str, Any], stack: int) -> None:
-    """Resource limits, hard and soft alike."""
+    """Resource limits, hard and soft alike.
+
+    A core of 1 byte: where cores go to a program (core(5)) the kernel heeds no limit but this one."""
     total = int(limits["total"]) + 1
     memory, disk = int(limits["memory"]), int(limits["disk"])
     for name, value in (("CPU", total), ("AS", memory), ("FSIZE", disk), ("NOFILE", int(limits["files"])),
-                        ("NPROC", int(limits["processes"])), ("CORE", 0), ("MEMLOCK", 0), ("MSGQUEUE", 0),
+                        ("NPROC", int(limits["processes"])), ("CORE", 1), ("MEMLOCK", 0), ("MSGQUEUE", 0),
                         ("STACK", stack)):
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]

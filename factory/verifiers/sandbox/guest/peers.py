@@ -6,7 +6,8 @@ asked for, an iterator that is read one item at a time, an exception class that 
 again a plain value or a reference.
 
 What keeps this honest: a stand-in is equal to itself and nothing else, and has no order and no arithmetic, so no
-method of the far side ever sees the value that a test expects or decides a comparison. A `strict` peer (the side of
+method of the far side ever sees the value that a test expects or decides a comparison. Where tests make objects of a
+class that defines such an operator and use it, they can decide nothing (`Unsupported`). A `strict` peer (the side of
 the tests) lets the far side call the functions that it handed over and touch public attributes of its own objects,
 never the inside of a function, a class or a module.
 """
@@ -25,15 +26,28 @@ _MUTABLE = (list, dict, set, bytearray, collections.deque, collections.Counter, 
             collections.defaultdict)
 
 
+class Unsupported(BaseException):
+    """The tests need what cannot be done across two processes. No exception of theirs to catch."""
+
+
+class Nonsense(RuntimeError):
+    """The far side sent what is no message."""
+
+    def __init__(self, error: BaseException):
+        self._far = f"what the program sent cannot be read ({type(error).__name__})"
+        super().__init__(self._far)
+
+
 class Remote:
     """A stand-in for an object of the far side."""
 
-    __slots__ = ("__weakref__", "_name", "_number", "_peer")
+    __slots__ = ("__weakref__", "_made", "_name", "_number", "_peer")
 
     def __init__(self, peer: Peer, number: int, name: str):
         object.__setattr__(self, "_peer", peer)
         object.__setattr__(self, "_number", number)
         object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_made", False)
 
     def _ask(self, what: str, *data: Any) -> Any:
         return self._peer.ask(what, self._number, *data)
@@ -53,6 +67,12 @@ class RemoteClass(Remote):
 
     __slots__ = ()
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        if isinstance(made, RemoteObject):
+            object.__setattr__(made, "_made", True)
+        return made
+
     def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, Remote) and self._ask("isinstance", self._peer.data(instance)) is True
 
@@ -70,6 +90,21 @@ class RemoteObject(Remote):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._ask("setitem", self._peer.data(key), self._peer.data(value))
+
+    def __eq__(self, other: object) -> bool:
+        if self is not other and isinstance(other, RemoteObject):
+            _give_up(self, other, "__eq__")
+        return True if self is other else NotImplemented
+
+    def __hash__(self) -> int:
+        _give_up(self, None, "__hash__")
+        return object.__hash__(self)
+
+    def __contains__(self, item: object) -> bool:
+        if not self._made or self._ask("defines", "__iter__"):
+            return any(found is item or found == item for found in self)
+        _give_up(self, None, "__contains__")
+        return any(found is item or found == item for found in self)
 
     def __len__(self) -> int:
         return int(self._ask("len"))
@@ -93,6 +128,39 @@ class RemoteObject(Remote):
         return swallowed if kind is not None and not issubclass(kind, AssertionError) else None
 
 
+def _give_up(one: Remote, other: object, name: str) -> None:
+    """End the test where it asks for an operator that the program's class defines, of an object the tests made. What a
+    function returned in place of a value has no operators, else a wrong result could always end a test."""
+    if not one._peer.strict or not (one._made or (isinstance(other, Remote) and other._made)):
+        return
+    for side in (one, other):
+        if isinstance(side, Remote) and side._ask("defines", name):
+            raise Unsupported(f"the tests use {name} of the program's own objects, which are in another process")
+
+
+def _add_operators() -> None:
+    def add(name: str) -> None:
+        def method(self: RemoteObject, *others: Any) -> Any:
+            _give_up(self, others[0] if others else None, name)
+            if name in alone:
+                raise TypeError(f"an object of class {self._name!r} has no {name}")
+            return NotImplemented
+
+        setattr(RemoteObject, name, method)
+
+    alone = {f"__{name}__" for name in ("neg", "pos", "invert", "abs", "int", "float", "index", "complex", "round",
+                                        "reversed", "delitem")}
+    for name in (*alone, "__lt__", "__le__", "__gt__", "__ge__"):
+        add(name)
+    for name in ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift",
+                 "rshift"):
+        for prefix in ("", "r", "i"):
+            add(f"__{prefix}{name}__")
+
+
+_add_operators()
+
+
 class RemoteIterator(Remote):
     """An iterator of the far side, read as far as it is wanted."""
 
@@ -105,6 +173,18 @@ class RemoteIterator(Remote):
         return self._ask("next")
 
 
+class _Sense:
+    """A reading of what the far side sent."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
+            raise Nonsense(error) from None
+
+
+_SENSE = _Sense()
 _STAND_INS: dict[str, type[Remote]] = {
     "function": Remote, "class": RemoteClass, "object": RemoteObject, "iterator": RemoteIterator}
 
@@ -128,13 +208,16 @@ class Peer:
         except StopIteration as error:
             # From a plain call it would end a loop of the tests quietly: `all(map(f, cases))` would be true.
             raise RuntimeError(f"the function raised StopIteration: {error}") from None
-        for place, data in reply[2]:
-            _restore(args[place] if type(place) is int else kwargs[place], self.value(data))
-        return self.value(reply[1])
+        with _SENSE:
+            for place, data in reply[2]:
+                _restore(args[place] if type(place) is int else kwargs[place], self.value(data))
+            return self.value(reply[1])
 
     def ask(self, what: str, number: int, *data: Any) -> Any:
         """One question about an object of the far side."""
-        return self.value(self._exchange(["?", what, number, *data])[1])
+        reply = self._exchange(["?", what, number, *data])
+        with _SENSE:
+            return self.value(reply[1])
 
     def _exchange(self, request: Message) -> Message:
         self.send(request)
@@ -145,7 +228,8 @@ class Peer:
             elif message[0] == "ok" and len(message) == 3:
                 return message
             elif message[0] == "err":
-                error = self._exception(message[1])
+                with _SENSE:
+                    error = self._exception(message[1])
                 if self.strict and isinstance(error, StopIteration) and request[1] != "next":
                     # It would end a loop of the tests (`zip(map(f, …), …)`) as if there were nothing more to check.
                     raise RuntimeError("the program raised StopIteration") from error
@@ -162,6 +246,8 @@ class Peer:
             else:
                 self._permit(what, self.exports[number], data)
                 reply = ["ok", self.data(self._answers(what, self.exports[number], data)), []]
+        except Unsupported:
+            raise
         except BaseException as error:
             reply = ["err", self._describe(error)]
         self.send(reply)
@@ -190,6 +276,11 @@ class Peer:
         if what == "setitem":
             target[self.value(data[0])] = self.value(data[1])
             return None
+        if what == "value":
+            return target
+        if what == "defines":
+            kind = type(target)
+            return getattr(kind, data[0], None) is not getattr(object, data[0], None)
         if what == "isinstance":
             return isinstance(self.value(data[0]), target)
         simple: dict[str, Callable[[Any], Any]] = {

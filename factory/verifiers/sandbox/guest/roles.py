@@ -3,7 +3,7 @@
 A program gets `{"source" …}` on descriptor 3, its input on 0, and writes its output to 4, which becomes its 1:
 
 - `python` runs source as `__main__`, with what the interpreter does at exit;
-- `cpp` compiles source and writes the program file to its output;
+- `cpp` compiles source, as C++20 where it is no C++17, and writes the program file to its output;
 - `binary` becomes a program file that was compiled before (the bytes themselves are what descriptor 3 brings).
 """
 
@@ -20,13 +20,25 @@ import types
 from typing import Any
 
 IN, OUT = 3, 4
-_CPP = ("-O2", "-std=c++17", "-pipe", "-w", "-fmax-errors=5", "-fno-diagnostics-show-caret", "-o", "/tmp/program")
+_CPP = ("-O2", "-pipe", "-w", "-pthread", "-fmax-errors=5", "-fno-diagnostics-show-caret", "-o", "/tmp/program",
+        "/tmp/main.cpp", "/tmp/stacks.cpp")
+_STANDARDS = ("-std=gnu++17", "-std=gnu++2a")
+_THREAD_STACK = 8 << 20
+# A thread's stack is by default as large as the main one may grow, which here is all the memory that there is.
+_STACKS = f"""#include <pthread.h>
+__attribute__((constructor)) static void stacks() {{
+    pthread_attr_t each;
+    if (pthread_attr_init(&each) == 0 && pthread_attr_setstacksize(&each, {_THREAD_STACK}) == 0)
+        pthread_setattr_default_np(&each);
+}}
+"""
 
 
 def play(kind: str, limits: dict[str, Any]) -> None:
     """Be that. Functions and tests never return."""
     if kind in ("functions", "tests"):
         _open_streams()
+        threading.stack_size(_THREAD_STACK)
         if kind == "functions":
             from factory.verifiers.sandbox.guest import functions
 
@@ -64,6 +76,7 @@ def _open_streams() -> None:
 def run_main(source: bytes) -> int:
     """Run Python source as the main program; its exit code."""
     _open_streams()
+    threading.stack_size(_THREAD_STACK)
     sys.argv = ["main.py"]
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
@@ -97,9 +110,15 @@ def _compile(source: bytes) -> int:
 
     with open("/tmp/main.cpp", "wb") as file:
         file.write(source)
-    done = subprocess.run(["/usr/bin/g++", *_CPP, "/tmp/main.cpp"], stdin=subprocess.DEVNULL, stdout=2, check=False,
-                          env={"PATH": "/usr/bin", "HOME": "/tmp", "LC_ALL": "C"})
-    if done.returncode != 0:
+    with open("/tmp/stacks.cpp", "w") as file:
+        file.write(_STACKS)
+    for standard in _STANDARDS:
+        done = subprocess.run(["/usr/bin/g++", standard, *_CPP], stdin=subprocess.DEVNULL, check=False,
+                              capture_output=True, env={"PATH": "/usr/bin", "HOME": "/tmp", "LC_ALL": "C"})
+        if done.returncode == 0:
+            break
+    else:
+        os.write(2, done.stderr[:16384])
         return 1
     with open("/tmp/program", "rb") as file:
         while block := file.read(1 << 16):

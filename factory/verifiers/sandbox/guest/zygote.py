@@ -112,7 +112,7 @@ class Zygote:
                 os.setsid()
             take(descriptors, self.control.detach())
             if self.isolated:
-                isolate.wall_in(limits, self.filter is not None)
+                isolate.wall_in(limits, self.filter is not None, len(descriptors) > 3)
             else:
                 isolate.die_with_parent()
             isolate.limit(limits, 64 << 20 if kind != "binary" else int(limits["memory"]))
