@@ -1,8 +1,8 @@
 """`verify.code`: does the program in a response pass its tests?
 
 Kinds of tests (`shapes.py`): functions with asserts (HumanEval, MBPP), calls with JSON values (LeetCode), programs with
-inputs and outputs (codeforces, LiveCodeBench, APPS), unit-test files. Python, and C++ (17, else 20) for programs where the machine
-has g++. Only the standard library is there.
+inputs and outputs (codeforces, LiveCodeBench, APPS), unit-test files. Python, and C++ (17, else 20) for programs where
+the machine has g++. Only the standard library is there.
 
 Everything that was written by somebody runs in sandboxes (`factory/verifiers/sandbox`): the program in one, the tests
 in another; only plain values cross between them, and what is compared is compared on the side of the tests. So a
