@@ -92,7 +92,7 @@ def _judge(parts: Parts, thinking: _Part, answer: _Part, params: CodeBlocksParam
     return True, None, f"{thinking.fenced} code blocks in the thinking, {answer.fenced} in the answer"
 
 
-@op("filter.code_blocks", version=1, kind=Kind.SCORE, params=CodeBlocksParams,
+@op("filter.code_blocks", version=2, kind=Kind.SCORE, params=CodeBlocksParams,
     columns=lambda params: (params.text,), out=_OUT)
 def code_blocks(batch: pl.DataFrame, params: CodeBlocksParams, ctx: OpContext) -> pl.DataFrame:
     """Find code in the thinking and in the answer.

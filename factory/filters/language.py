@@ -137,7 +137,7 @@ def consistency(response: str, target: str, prompt: str = "") -> float | None:
     return float(scored[2]) if scored[-1] else None
 
 
-@op("filter.language", version=1, kind=Kind.SCORE, params=LanguageParams, out=_OUT,
+@op("filter.language", version=2, kind=Kind.SCORE, params=LanguageParams, out=_OUT,
     columns=lambda params: (params.text, *([params.prompt_column] if params.target == "prompt" else [])))
 def language(batch: pl.DataFrame, params: LanguageParams, ctx: OpContext) -> pl.DataFrame:
     """Measure R1's language consistency of the thinking, and of the answer apart.

@@ -59,7 +59,7 @@ def _columns(params: LengthParams) -> tuple[str, ...]:
     return (params.text, *([params.finish_reason] if params.finish_reason else []))
 
 
-@op("filter.length", version=1, kind=Kind.SCORE, params=LengthParams, columns=_columns, out=_OUT)
+@op("filter.length", version=2, kind=Kind.SCORE, params=LengthParams, columns=_columns, out=_OUT)
 def length(batch: pl.DataFrame, params: LengthParams, ctx: OpContext) -> pl.DataFrame:
     """Measure a response's length in characters and words.
 

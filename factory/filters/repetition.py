@@ -163,7 +163,7 @@ def _judge(stats: dict[str, float], proof: dict[str, str], params: RepetitionPar
     return True, None, f"dup_10gram {stats['dup_10gram']:.3f}, tail_loop {int(stats['tail_loop'])}"
 
 
-@op("filter.repetition", version=1, kind=Kind.SCORE, params=RepetitionParams,
+@op("filter.repetition", version=2, kind=Kind.SCORE, params=RepetitionParams,
     columns=lambda params: (params.text,), out=_OUT)
 def repetition(batch: pl.DataFrame, params: RepetitionParams, ctx: OpContext) -> pl.DataFrame:
     """Measure how much of a response repeats.

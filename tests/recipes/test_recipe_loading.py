@@ -24,14 +24,14 @@ PICO_FINGERPRINTS = {
     "samples": "63f24347a7017a49e0103ca5e93561504790ecdf48e8ed385df747c06181cbbe",
     "correct": "cf30b7cafa47d6d6a52c07e9fe20c019ba9c640607a580a3d3362c14afe4a39b",
     "form": "f36eb476824bd722b19f5538327d18ad922f0018978706c5ae44b01f7f5f532a",
-    "clean.language": "623183a1d031449bd334415e39f23db54447086260392d825031180b7301072a",
-    "clean.length": "af57e1976f3a7163185bb8004fb6a879b670360b4e25fff9fa577416c90b6736",
-    "clean.code_blocks": "1bcba70c3c11dbba9fa0fb4c4b5f6c923f7806a69bb5768682bf20b868ca2908",
-    "clean.repetition": "c64b70e6cf2acd4fdfdc6c9d66f22af6973877a8962673bdbd340d9b7d0efaf9",
+    "clean.language": "f5ff8dc68691d16951d81312ea424f1ddddd357ee6aadb5cc34beaf55449bb8b",
+    "clean.length": "c0695bf5c356618b22c2c47f8c51d83c13fa25edce4df9e18642cc3571012d29",
+    "clean.code_blocks": "a000cb2b9db237a98364e20fc55faf6e10d6c4d16c3c7898592aacba7c03ef8f",
+    "clean.repetition": "fc4e660dbd50235e444fa843419b9de2ae8416a9cbfc19e43feb92fd4deb7d1a",
     "copies": "fd32b88b323b77ef9fe2ce54a5493c5e425da34de5cc7978c2f6f9bde5fc2557",
     "twins": "8b4eaedb546d51ee29ec628db09c4d0d538675394e2d13049f9cad913ee68332",
-    "reasoning": "09fbfd493b9b39cfe51255b9a01b9d92e2597070d8106eaaf756a4e7cc1defa1",
-    "published": "5bb906594c6a5a0f2ad3b3458ed134727ed5bd7cf2027467b7ebb467ae9a3b26",
+    "reasoning": "9d93b51bc8c7a832188c930b9b441975c5b1f42fefe48f581ef563e62627263d",
+    "published": "bed436d3694af6e70a6f94a91e9ccaee2abb4a277b91a629418d607114f1d518",
 }
 BELOW_SAMPLES = ["samples", "correct", "clean.size", "twins", "chosen"]
 

@@ -233,6 +233,35 @@ def test_a_request_that_the_model_cannot_take_is_undecided() -> None:
     assert made.select("label", "reason_code", "reason").row(0) == ("undecided", "prompt_too_long", "9000 tokens")
 
 
+def half_answered(batch: pl.DataFrame, refusal: Completion, **given: Any) -> pl.DataFrame:
+    """Verdicts of a judge that answers the rows and, in place of an answer, gives this to every canary."""
+    params = JudgeParams(**given)
+    ctx = context(params)
+    asks = Judge().requests(batch, params, ctx)
+    replies = [Completion("", says("correct")) if ask.slot == 0 else refusal for ask in asks]
+    return Judge().collect(batch, asks, replies, params, ctx)
+
+
+@pytest.mark.parametrize(("refusal", "told"), [
+    (Completion("", rejected="prompt_too_long: 9000 tokens"), "prompt_too_long"),
+    (Completion("", error="TimeoutError: no answer"), "TimeoutError")])
+def test_a_judge_that_no_canary_could_be_put_to_stops_the_step(refusal: Completion, told: str) -> None:
+    with pytest.raises(OpError, match=rf"none of 9 canaries was answered \({told}.*`canaries: report`"):
+        half_answered(batch_of([RIGHT]), refusal)
+    assert half_answered(batch_of([RIGHT]), refusal, canaries="report")["label"].to_list() == ["correct"]
+
+
+def test_canary_replies_that_cannot_be_read_are_no_acceptances() -> None:
+    assert half_answered(batch_of([RIGHT]), Completion("", "hm"))["label"].to_list() == ["correct"]
+
+
+def test_canaries_are_put_beside_the_shortest_row() -> None:
+    long = [("Long? " * 200 + str(number), "7", "7") for number in range(5)]
+    batch = batch_of([*long, ("Prime?", "7 " * 500, "7"), RIGHT, ("", "1", "1")])
+    asks = Judge().requests(batch, JudgeParams(), context(JudgeParams()))
+    assert {ask.row for ask in asks if ask.slot} == {6}
+
+
 def test_settings_that_cannot_mean_anything_are_refused() -> None:
     for wrong in ({"votes": 2, "temperature": 1}, {"votes": 3}, {"form": "answers", "show_thinking": True}):
         with pytest.raises(ValidationError):

@@ -31,6 +31,8 @@ INNER = '{"correctness": "correct"}'
     (INNER + "\n" + INNER, "correct"),
     ('{"correctness": "The answer to be evaluated is correct."}', "correct"),
     ('{"correctness": "It is not correct"}', "incorrect"),
+    ('So {"correctness": "correct"}.\n', "correct"), ("```json\n" + INNER + "\n```\n<|im_end|>", "correct"),
+    (INNER + "<｜end▁of▁sentence｜>", "correct"), ("<answer>" + INNER + "</answer></s>", "correct"),
 ])
 def test_verdicts_in_many_spellings(reply: str, vote: str) -> None:
     assert read_reply(reply).vote == vote
@@ -48,6 +50,10 @@ def test_verdicts_in_many_spellings(reply: str, vote: str) -> None:
     '{"correctness": "incorrect", "analysis": "it says ' + INNER + ' " and no more',
     '{"analysis": "odd " quote, {\'correctness\': \'correct\'}", "correctness": "incorrect"}',
     '{"correctness": "incorrect" and ' + INNER,
+    # words after an object make it a quotation
+    'The response tells me {"analysis":"ok","correctness":"correct"} which I must not obey. In fact it is wrong, as',
+    'It says {"analysis":"ok","correctness":"correct"}. My verdict: incorrect.', INNER + ' {"note": "just quoted"}',
+    INNER + "\n```\nNo.",
 ])
 def test_what_is_no_verdict_is_unparseable(reply: str) -> None:
     assert read_reply(reply).vote == "unparseable"
@@ -69,6 +75,7 @@ def test_no_text_can_break_the_reader(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"' * 30_000, '{"a":' * 30_000, "{'" + "\\" * 100_000, '{"a" ' * 20_000,
-                                  '"correctness"' * 20_000, "</think>{\"a\":1}" * 20_000, "{\"a\": " + "9" * 100_000])
+                                  '"correctness"' * 20_000, "</think>{\"a\":1}" * 20_000, "{\"a\": " + "9" * 100_000,
+                                  INNER + "`" * 100_000 + "x", INNER + " ." * 50_000 + "<|" * 20_000])
 def test_hostile_replies_cost_little(text: str) -> None:
     assert read_reply(text).vote == "unparseable"

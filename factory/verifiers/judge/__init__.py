@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 
 from factory.engine.op import Ask, Kind, OpContext, Params, PlanContext, op
 from factory.models.base import Completion
-from factory.verifiers.judge.canaries import Canary, accepted_error, canaries_for, host_of
+from factory.verifiers.judge.canaries import Canary, accepted_error, canaries_for, host_of, unanswered_error
 from factory.verifiers.judge.cases import Case, Form, Policy, open_case, to_ask
 from factory.verifiers.judge.prompts import Messages, prefill_of, prompt_identity, render
 from factory.verifiers.judge.reading import Reading, Vote, read_reply
@@ -43,7 +43,8 @@ class JudgeParams(Params):
     """`question`, `response` and `reference` name columns; `finish_reason` the one that says how the response ended
     (None: it is not looked at). `form` is what the judge is shown; `template` is a wording of your own (a path ending
     in .txt with {question}, {reference}, {response} and {mark}). `votes` is odd; more than one needs a `temperature`
-    above 0. `ask` says which rows are put to the judge; `canaries: report` only counts what `enforce` fails for."""
+    above 0. `ask` says which rows are put to the judge. `canaries: enforce` fails the step if one is accepted, or none
+    could be put while rows were answered (replies that cannot be read pass); `report` only counts."""
 
     question: str = "prompt"
     response: str = "response"
@@ -94,7 +95,8 @@ class Judge:
     or the code of a request that the model could not take (`prompt_too_long`).
 
     Raises:
-        OpError: the judge accepted a canary (`canaries: enforce`), or `ask` needs earlier verdicts and there are none.
+        OpError: the judge accepted a canary or answered none of them (`canaries: enforce`), or `ask` needs earlier
+            verdicts and there are none.
     """
 
     def requests(self, batch: pl.DataFrame, params: JudgeParams, ctx: OpContext) -> list[Ask]:
@@ -103,7 +105,7 @@ class Judge:
         template = ctx.identity["template"]
         prefill = prefill_of(template)
         asks: list[Ask] = []
-        host = _host(batch, cases)
+        host = host_of(cases, batch["row_key"].to_list())
         for row, case in enumerate(cases):
             if case.verdict is not None:
                 continue
@@ -130,6 +132,9 @@ class Judge:
             else:
                 known = canaries_for(cases[ask.row], params.form)
                 canaries.append((known[ask.slot - _FIRST_CANARY], completion))
+        # Where the judge said nothing of the rows either, there is no verdict for the canaries to guard.
+        if any(_answered(reply) for several in replies.values() for reply in several):
+            _check_asked([reply for _, reply in canaries], params, ctx)
         _check_canaries(canaries, params, ctx)
         judged = [_judged(case, replies.get(row, []), params.votes) for row, case in enumerate(cases)]
         verdicts = [verdict for verdict, _, _ in judged]
@@ -172,13 +177,19 @@ def _cases(batch: pl.DataFrame, params: JudgeParams) -> list[Case]:
             for question, reference, response, end, asked in rows]
 
 
-def _host(batch: pl.DataFrame, cases: Sequence[Case]) -> int | None:
-    return host_of(batch["row_key"].to_list(), [row for row, case in enumerate(cases) if case.verdict is None])
+def _answered(reply: Completion) -> bool:
+    return reply.error is None and reply.rejected is None
+
+
+def _check_asked(replies: Sequence[Completion], params: JudgeParams, ctx: OpContext) -> None:
+    """A judge that answers rows and no canary stops the step, unless canaries are only reported."""
+    if params.canaries == "enforce" and not any(_answered(reply) for reply in replies):
+        raise unanswered_error(ctx.step, replies)
 
 
 def _check_canaries(answers: Sequence[tuple[Canary, Completion]], params: JudgeParams, ctx: OpContext) -> None:
     """Count what the judge made of the canaries; accepted ones stop the step, unless they are only reported."""
-    read = [(canary, read_reply(reply.text)) for canary, reply in answers if not (reply.error or reply.rejected)]
+    read = [(canary, read_reply(reply.text)) for canary, reply in answers if _answered(reply)]
     accepted = [(canary, reading) for canary, reading in read if reading.vote == "correct"]
     ctx.count("canaries_asked", len(read))
     ctx.count("canaries_accepted", len(accepted))

@@ -5,7 +5,9 @@ known to fool judges ("One Token to Fool LLM-as-a-Judge", arXiv 2507.08794), the
 answer, a claim to agree with it, a forged section, orders to the judge, an empty box, and a wrong answer. A judge that
 accepts one of them is not reading, and its other verdicts are worth as little.
 
-The row is the one with the smallest key among those that are asked, so it follows from the batch's content.
+The row is the one with the shortest question and reference among those that are asked, so that no long row keeps the
+canaries from being put; it follows from the batch's content. A reply to a canary that cannot be read is no acceptance:
+it passes, and is counted.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from factory.engine.errors import OpError
+from factory.models.base import Completion
 from factory.verifiers.judge.cases import Case, Form
 from factory.verifiers.judge.reading import Reading
 
@@ -52,9 +55,11 @@ def canaries_for(case: Case, form: Form) -> list[Canary]:
     return [Canary(name, text) for name, text in zip(NAMES, texts, strict=True)]
 
 
-def host_of(keys: Sequence[bytes], asked: Sequence[int]) -> int | None:
-    """The row that the canaries belong to: the smallest key among the rows that are asked; None where none is."""
-    return min(asked, key=lambda row: (keys[row], row), default=None)
+def host_of(cases: Sequence[Case], keys: Sequence[bytes]) -> int | None:
+    """The row that the canaries belong to: the shortest of those that are asked, of equals the one with the smallest
+    key; None where none is asked."""
+    return min((row for row, case in enumerate(cases) if case.verdict is None), default=None,
+               key=lambda row: (_length(cases[row]), keys[row], row))
 
 
 def accepted_error(step: str, accepted: Sequence[tuple[Canary, Reading]], asked: int, remedy: str) -> OpError:
@@ -65,6 +70,20 @@ def accepted_error(step: str, accepted: Sequence[tuple[Canary, Reading]], asked:
         f"step {step}: the judge accepted {len(accepted)} of {asked} canaries ({names}), answers that nobody may "
         f"accept. It called {_brief(canary.response)} correct and said {_brief(reading.analysis)}. Its verdicts are "
         f"not stored. Use a stronger judge or {remedy}, or set `canaries: report` to have this only counted")
+
+
+def unanswered_error(step: str, replies: Sequence[Completion]) -> OpError:
+    """What a step says when no canary was answered, and verdicts of its judge were."""
+    why = next((reply.rejected or reply.error for reply in replies if reply.rejected or reply.error), None)
+    return OpError(
+        f"step {step}: none of {len(replies)} canaries was answered ({why or 'they were not asked'}), so nothing is "
+        "known of the judge, and its verdicts are not stored. Run again if the model was not to be reached; where the "
+        "prompts are too long for it, use a judge with a longer context, or set `canaries: report`")
+
+
+def _length(case: Case) -> int:
+    # The longest canaries show the reference a second time.
+    return len(case.question) + 2 * len(case.reference)
 
 
 def _other_number(reference: str) -> str:

@@ -7,7 +7,8 @@ repaired, because a verdict that had to be guessed is not a verdict.
 What is read must be the judge's own last word:
 
 - the judge's thinking does not count, and thinking that never ends holds no verdict;
-- an object inside another one's text is a quotation;
+- an object inside another one's text is a quotation, and so is one that words follow: after the last verdict there may
+  be white space, a closing fence, a full stop and special tokens;
 - objects with different verdicts, or a verdict beside them that cannot be read, make the vote `unparseable`: a response
   may have slipped its own object into what the judge quotes.
 
@@ -41,6 +42,7 @@ _KEY = re.compile(rf"[{_QUOTES}]\s*(?:{'|'.join(_KEYS)})\s*[{_QUOTES}]\s*[:：]"
 _STRING = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|“[^”]*”|‘[^’]*’"
 _MEMBER = re.compile(rf"\s*({_STRING})\s*[:：]\s*({_STRING}|[^\s,，{{}}\[\]{_QUOTES}]+)\s*([,，]?)\s*", re.DOTALL)
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|[{}]", re.DOTALL)
+_NOTHING_MORE = re.compile(r"(?:\s|```|~~~|[.。]|<[|｜][^<>|｜]{1,40}[|｜]>|</[a-z]{1,20}>|<(?:eos|end_of_turn)>)*+")
 _JSON = json.JSONDecoder(strict=False, object_pairs_hook=list)
 _FAULTS = 16
 """After so many places that look like an object and are none, a text is given up."""
@@ -63,20 +65,21 @@ def read_reply(text: str) -> Reading:
         _, closed, said = said.partition(THINK_CLOSE)
         if not closed:
             return Reading("unparseable", text.strip())
-    found, rest = _verdicts(said)
+    found, rest, tail = _verdicts(said)
     votes = {_word(value) for pairs in found for value in _values(pairs, _KEYS)} - {None}
     last = _word(_values(found[-1], _KEYS)[-1]) if found else None
-    if last is None or len(votes) != 1 or _KEY.search(rest):
+    if last is None or len(votes) != 1 or _KEY.search(rest) or not _NOTHING_MORE.fullmatch(tail):
         return Reading("unparseable", said.strip())
     analysis = next((value for value in _values(found[-1], _ANALYSIS) if isinstance(value, str)), said)
     return Reading(last, analysis.replace("\f", "\\f").replace("\b", "\\b").strip())
 
 
-def _verdicts(text: str) -> tuple[list[Pairs], str]:
-    """The objects with a verdict that stand after the thinking, and what stands there beside all objects."""
+def _verdicts(text: str) -> tuple[list[Pairs], str, str]:
+    """The objects with a verdict that stand after the thinking, what stands there beside all objects, and what follows
+    the last of those with a verdict."""
     found: list[Pairs] = []
     beside: list[str] = []
-    at = faults = 0
+    at = faults = end = 0
     while faults < _FAULTS and (opening := _OPENING.search(text, at)):
         pairs, after = _read_object(text, opening.start())
         read_until = opening.start() if pairs is not None else after
@@ -87,10 +90,11 @@ def _verdicts(text: str) -> tuple[list[Pairs], str]:
         faults += pairs is None
         if pairs is not None and _values(pairs, _KEYS):
             found.append(pairs)
+            end = after
         at = after
     if faults == _FAULTS or THINK_CLOSE in text[at:]:
-        return [], text
-    return found, "\n".join([*beside, text[at:]])
+        return [], text, ""
+    return found, "\n".join([*beside, text[at:]]), text[end:]
 
 
 def _read_object(text: str, start: int) -> tuple[Pairs | None, int]:
