@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.text import THINK_CLOSE, split_response
+from factory.engine.text import THINK_CLOSE, Parts, split_response
 
 _HIDDEN = ("row_id", "row_key", "answer_key", "parent_row_id", "entry", "weight")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -80,12 +80,20 @@ def _excerpt(row: dict[str, Any], share: float) -> Excerpt:
                        fields=tuple((name, clip(_text(value), room)) for name, value in shown))
     response = _text(row["response"])
     parts = split_response(response)
-    answer = response if parts.thinking is None else (
-        "" if parts.answer is None else response[parts.thinking_at + len(parts.thinking) + len(THINK_CLOSE):])
+    answer = response if parts.thinking is None else _behind(response, parts)
     thinking = parts.thinking if parts.thinking is None else clip(parts.thinking.strip(), int(share * _THINKING))
     return Excerpt(**common, prompt=clip(_text(row.get("prompt", "")), int(share * _PROMPT)), thinking=thinking,
                    thinking_length=len(parts.thinking or ""), answer=clip(answer.strip(), int(share * _ANSWER)),
                    fields=())
+
+
+def _behind(response: str, parts: Parts) -> str:
+    """What a reader sees beside the thinking: all that follows it, or the answer where that stands before it."""
+    if parts.answer is None or parts.thinking is None:
+        return ""
+    if parts.answer_at < parts.thinking_at:
+        return parts.answer
+    return response[parts.thinking_at + len(parts.thinking) + len(THINK_CLOSE):]
 
 
 def _text(value: Any) -> str:

@@ -48,6 +48,8 @@ class _Child(Generic[T]):
     buffer: bytearray = field(default_factory=bytearray)
     until: float = 0.0
     ready: bool = False
+    proven: bool = False
+    """Started or heard of in the round that runs: its death is the doing of a call."""
 
     @property
     def alive(self) -> bool:
@@ -110,6 +112,8 @@ class _Round(Generic[T]):
 
     def __init__(self, children: list[_Child[T]], calls: Sequence[tuple[Any, ...]], seconds: float):
         self.children, self.seconds = children, seconds
+        for child in children:
+            child.proven = False
         self.frames = [_frame(pickle.dumps((seconds, call))) for call in calls]
         self.queue = deque(range(len(calls)))
         self.results: list[T | FactoryError | None] = [None] * len(calls)
@@ -135,6 +139,7 @@ class _Round(Generic[T]):
         if self.queue and not child.alive:
             _reset(child)
             child.worker._launch()
+            child.proven = True
             child.until = time.monotonic() + _START_SECONDS
         while self.queue and child.ready and len(child.line) < LINE:
             index = self.queue[0]
@@ -198,6 +203,7 @@ class _Round(Generic[T]):
             return
         index, _ = child.line.popleft()
         self._settle(index, value if good else CallFailed(*value))
+        child.proven = True
         child.until = time.monotonic() + self.seconds
 
     def _settle(self, index: int, result: T | FactoryError) -> None:
@@ -213,11 +219,12 @@ class _Round(Generic[T]):
         self._back(child)
 
     def _died(self, child: _Child[T]) -> None:
-        """The call at the head of the line is tried once more, by a child that has nothing else before it."""
+        """The call at the head of the line is tried once more, by a child that has nothing else before it. A child that
+        was killed between two rounds did not die of any call."""
         if not child.ready:
             self._not_started(child)
             return
-        if child.line:
+        if child.line and child.proven:
             index, _ = child.line[0]
             self.deaths[index] += 1
             if self.deaths[index] > 1:
