@@ -20,7 +20,10 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
              optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing).
              With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
-             and `merge` see those columns, and `decide` judges the rows of `from`
+             and `merge` see those columns, and `decide` judges the rows of `from`; with `both = True` the rows of
+             `from` are measured too, and `against` may be left out. gather(gathered, params, ctx) -> {table: frame}
+             in place of `merge` is for more rows than memory holds (`factory.engine.gathered`), and with `grows` for
+             versions that grow
     TRAIN    fn(job, params, ctx) -> TrainResult
     REPORT   fn(job, params, ctx) -> Report (a small table and figures; inputs may be scores and other reports)
     GATE     fn(job, params, ctx) -> GateResult
@@ -289,6 +292,11 @@ class OpSpec:
     def compares(self) -> bool:
         """Whether it judges rows against those of other datasets: GLOBAL ops that name columns of `against`."""
         return self.kind is Kind.GLOBAL and hasattr(self.func, "against")
+
+    @property
+    def measures_both(self) -> bool:
+        """Whether an op that compares measures the judged rows too, so that a step need not name others."""
+        return self.compares and bool(getattr(self.func, "both", False))
 
     def source_text(self) -> str:
         """The source of the op's module and of those in `code`, to warn when it changed under an unchanged version."""

@@ -35,7 +35,8 @@ def _describe(spec: OpSpec) -> dict[str, Any]:
 
 def _beside(spec: OpSpec) -> str:
     """The fields that an example needs beside `from` and `params`."""
-    return ((", model: policy" if spec.asks_model else "") + (", against: held_out" if spec.compares else "")
+    compares = spec.compares and not spec.measures_both
+    return ((", model: policy" if spec.asks_model else "") + (", against: held_out" if compares else "")
             + (", verdicts: [rules, judge]" if spec.hears else ""))
 
 

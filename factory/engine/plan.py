@@ -340,7 +340,7 @@ def _check_against(loaded: LoadedRecipe, flat: FlatStep, spec: OpSpec, done: Map
     decl, at = flat.decl, (*flat.at, "against")
     if decl.against is not None and not spec.compares:
         raise loaded.error(f"{decl.op} compares with nothing: remove `against`", *at)
-    if spec.compares and not decl.compared:
+    if spec.compares and not decl.compared and not spec.measures_both:
         raise loaded.error(f"{decl.op} compares rows with others: add `against: <step>`", *flat.at)
     for name in decl.compared:
         if done[name].kind not in CONTENT_KINDS | {Kind.SELECT}:

@@ -304,9 +304,11 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     shards = [dict(shard) for shard in work.shards if not shard.get("input")]
     measured = shards
     if step.spec.compares:  # the same rows may be in two datasets of `against`; they are measured once
-        measured = list({str(shard["digest"]): dict(shard) for shard in work.shards if shard.get("input")}.values())
+        others = {str(shard["digest"]): dict(shard) for shard in work.shards if shard.get("input")}
+        own = {str(shard["digest"]): shard for shard in shards} if step.spec.measures_both else {}
+        measured = list({**own, **others}.values())
     module = f"{KINDS}.collective"
-    merge = {"number": 0, "digests": [shard["digest"] for shard in measured],
+    merge = {"number": 0, "measured": [{"digest": s["digest"], "input": s.get("input", 0)} for s in measured],
              "rows": sum(int(str(s["rows"])) for s in shards)}
     groundwork = [Task(f"{module}:run_partial", call, shard, step.name) for shard in measured]
     stages = [[Task(f"{module}:run_merge_partials", call, merge, step.name)]]

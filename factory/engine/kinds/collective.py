@@ -1,17 +1,19 @@
 """GLOBAL steps: what only all rows together can say (near-duplicates, contamination), by partial, merge and decide.
 
 `partial` runs per input part and is keyed by it, so a later version pays only for its new parts. `merge` sees all
-partials and gives small tables. `decide`, where an op has it, judges each input part against those tables, as a score.
-Where an op compares, the parts measured are those of `against`, and the parts judged those of `from`.
+partials and gives small tables; an op whose rows may be more than memory has `gather` in its place (`gather.py`).
+`decide`, where an op has it, judges each input part against those tables, as a score. Where an op compares, the parts
+measured are those of `against` (of both, if it says so), and the parts judged those of `from`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
 
+from factory.engine.kinds.gather import gathering, partials, remember
 from factory.engine.kinds.rows import shard_input
 from factory.engine.kinds.score import finish_scores, score_outcomes
 from factory.engine.reading import read_rows
@@ -32,7 +34,7 @@ def run_partial(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         return done
     clock, context = Clock(), call.context()
     part = shard_input(call, shard)
-    columns = call.spec.func.against if call.spec.compares else call.spec.columns
+    columns = call.spec.func.against if shard.get("input") else call.spec.columns
     batch = read_rows(call.input(shard.get("input", 0)), part, columns(call.op_params))
     frame: pl.DataFrame = call.spec.func().partial(batch, call.op_params, context)
     record = finish_shard(call, shard["digest"], {"partial": frame}, Counts(owed=part.rows, kept=part.rows), EMPTY,
@@ -44,34 +46,60 @@ def run_partial(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
 
 def run_merge_partials(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
                        stopping: Callable[[], bool]) -> ShardRecord:
-    """All partials become the step's tables. `shard["digests"]` names the partials in order."""
+    """All partials become the step's tables. `shard["measured"]` names the parts in order."""
     done = finished_shard(call, MERGED)
     if done is not None:
         return done
-    clock, context, store = Clock(), call.context(), call.warehouse.store
-    frames = []
-    for digest in shard["digests"]:
-        record = finished_shard(call, digest, call.op_key)
-        assert record is not None
-        if "partial" in record.tables:
-            frames.append(read_part(store, record.tables["partial"]))
-    tables: dict[str, pl.DataFrame] = call.spec.func().merge(frames, call.op_params, context)
-    keys = _row_keys(frames)
+    clock, context = Clock(), call.context()
+    measured: list[dict[str, Any]] = shard["measured"]
+    func = call.spec.func()
+    if hasattr(func, "gather"):
+        with gathering(call, measured) as gathered:
+            tables: dict[str, pl.DataFrame] = func.gather(gathered, call.op_params, context)
+    else:
+        tables = func.merge(_Frames(call, measured), call.op_params, context)
+    keys = _row_keys(call, measured, tables)
     content = EMPTY
     for name in sorted(tables):
         content = content + hash_rows(name.encode() + row for row in _encoded(tables[name], keys))
     rows = 0 if call.spec.judges else int(shard["rows"])  # rows are counted where they are judged
     record = finish_shard(call, MERGED, tables, Counts(owed=rows, kept=rows), content,
                           usage=Usage(seconds=clock.seconds()), counters=context.counters)
+    if getattr(func, "grows", None) is not None:
+        remember(call, measured, record)
     emit({"shard": 0, "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
 
 
-def _row_keys(frames: list[pl.DataFrame]) -> dict[int, bytes]:
+class _Frames(Sequence[pl.DataFrame]):
+    """The partials in order, each read when it is asked for."""
+
+    def __init__(self, call: StepCall, measured: list[dict[str, Any]]):
+        parts = partials(call, measured)
+        self._parts, self._store = [part for part in parts if part is not None], call.warehouse.store
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return read_part(self._store, self._parts[index])
+
+
+def _row_keys(call: StepCall, measured: list[dict[str, Any]], tables: dict[str, pl.DataFrame]) -> dict[int, bytes]:
+    """The keys of the rows that the tables name."""
+    named = [table[column] for table in tables.values() if table.columns in (list(NODES), list(PAIRS))
+             for column in table.columns if column != "jaccard"]
+    if not named:
+        return {}
+    wanted = pl.concat(named).unique()
     keys: dict[int, bytes] = {}
-    for frame in frames:
-        if "row_key" in frame.columns:
-            keys.update(zip(frame["row_id"].to_list(), frame["row_key"].to_list(), strict=True))
+    for part in partials(call, measured):
+        if part is not None:
+            frame = read_part(call.warehouse.store, part, ["row_id", "row_key"])
+            found = frame.filter(pl.col("row_id").is_in(wanted.implode()))
+            keys.update(zip(found["row_id"].to_list(), found["row_key"].to_list(), strict=True))
     return keys
 
 
