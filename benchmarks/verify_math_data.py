@@ -5,18 +5,21 @@ r"""The labelled set of `verify_math.py`: (response, reference, whether it is ri
 - `tora`: ToRA's tool-integrated GSM8K outputs, `correct` of its grader.
 - `nemo`: MATH generations of NeMo-Skills, `correct` of its grader where it is set.
 - `gsm8k`: solutions of four fine-tuned models, `is_correct` of the GSM8K authors.
-- `zeroeval`: JSON answers of some 45 models to GSM8K and MATH-L5; the label is computed here: the `answer` field and
-  the reference are both integers, and equal or not.
+- `zeroeval`: JSON answers of some 45 models to GSM8K and MATH-L5; the label is computed here from the `answer` field of
+  the JSON that ends the response: it and the reference are both integers, and equal or not. Where the answer stands
+  is thus not tested by it, only whether that field is found.
 - `solutions`: human solutions of MATH with their own answer (right), and with a mutated reference (wrong).
 - `forms`: references of MATH, OlympiadBench, DeepMath and CMATH said in another form (right: `\frac` as a/b or decimal,
   spaces, delimiters, units, `\text`, order of a set, a name before the value) in one of many sentences, English or
   Chinese, and mutated ones in the same sentences (wrong: a digit, a sign, an operator, swapped or missing elements,
-  another bracket).
+  another bracket, another base).
+- `cheats`: answers written to pass as more than they say (`verify_math_cheats.py`), all wrong; half is held out.
 
 Labels that were looked at and found wrong are in `CORRECTED`, with the reason. A pair is *held out* by a hash of its
-reference (three of ten): its disagreements were not looked at while rules were written. Two leaks are known: all of
+reference (three of ten): its disagreements were not looked at while rules were written. Three leaks are known: all of
 `pairs` was read beforehand, and the throughput part, whose disagreements with plain Math-Verify were read, shares
-responses with `tora`, `nemo`, `gsm8k` and `zeroeval`. `solutions` and `forms` have none.
+responses with `tora`, `nemo`, `gsm8k` and `zeroeval`; all of `cheats` was
+read while rules were written. `solutions` and `forms` have none.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+from verify_math_cheats import cheats
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 CORRECTED: dict[tuple[str, str], tuple[bool | None, str]] = {
@@ -55,6 +60,8 @@ class Pair:
 
     @property
     def held_out(self) -> bool:
+        if self.source == "cheats":  # few references, many answers: told apart by the answer
+            return hashlib.sha256(self.response.encode()).digest()[0] % 2 == 1
         return hashlib.sha256(self.gold.encode("utf-8", "surrogatepass")).digest()[0] % 10 < 3
 
 
@@ -68,7 +75,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 def labelled() -> list[Pair]:
     """All labelled pairs, corrected."""
     pairs = []
-    for pair in (*_suites(), *_tora(), *_nemo(), *_gsm8k(), *_zeroeval(), *_solutions(), *_forms()):
+    for pair in (*_suites(), *_tora(), *_nemo(), *_gsm8k(), *_zeroeval(), *_solutions(), *_forms(), *_cheats()):
         right, _ = CORRECTED.get((pair.source, pair.key), (pair.right, ""))
         if right is not None:
             pairs.append(Pair(pair.source, pair.key, pair.response, pair.gold, right))
@@ -162,6 +169,11 @@ def _forms() -> Iterator[Pair]:
             yield Pair("forms", f"{index}/mutated", sentence.replace("X", other), gold, False)
 
 
+def _cheats() -> Iterator[Pair]:
+    for index, (response, gold) in enumerate(cheats()):
+        yield Pair("cheats", str(index), response, gold, False)
+
+
 def _last_box(text: str) -> str:
     at = text.rfind(r"\boxed{")
     depth, start = 0, at + len(r"\boxed{")
@@ -249,7 +261,8 @@ def mutated(gold: str, dice: random.Random) -> str | None:
 
 def _digit(gold: str, dice: random.Random) -> str | None:
     # Not in a command, an exponent of ten or a matrix' separators: only where a number is a number.
-    places = [found for found in re.finditer(r"(?<![\w{_^.\\])\d+(?![\w.^])|(?<=frac\{)\d+(?=\})", gold)]
+    places = [found for found in re.finditer(r"(?<![\w{_^.\\])\d+(?![\w.^])|(?<=frac\{)\d+(?=\})"
+                                                r"|(?<=\d\d_)\d(?!\d)|(?<=\d\d_\{)\d+(?=\})", gold)]
     if not places:
         return None
     place = dice.choice(places)

@@ -4,11 +4,14 @@ Only the answer part counts (after `</think>`, inside `<answer>` where there is 
 never an answer. There the first of these that is present wins:
 
 1. the field `"answer"` of a JSON object that ends the text;
-2. all `\boxed{…}`: an equal one that is repeated counts once, different ones are several *finals*;
+2. all `\boxed{…}`: an equal one that is repeated counts once, different ones are several *finals*; so are several
+   `<answer>` blocks, and what rules 1, 3 and 4 find behind the last box;
 3. what follows the last `####` (the mark of GSM8K);
 4. what follows the last "answer is", "answer:", 答案是, 答案为, 故选, 因此…为, up to the end of its sentence;
 5. the last line, if it is bare mathematics (a leading "A:" is dropped): so a text that is nothing but an answer is one;
 6. the last formula between delimiters, or the last number, in the last lines that have one;
+   In rules 4 and 6 the words beside a number count: "not 5", "more than 5", "5 to 6" are handed on with them,
+   "minus 5" is -5, "5. No, 6." is 6;
 7. nothing: the end of the answer part is handed on as prose, for the verifier to look into.
 
 Every scan takes time in proportion to the text, whatever a model wrote.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory.engine.text import split_response
 from factory.verifiers.spelling import tidy, unwrap
@@ -28,16 +31,34 @@ TAIL = 4000
 LAST_LINES = 6
 MOST_BOXES = 200
 
+BOUND = re.compile(
+    r"(?:(?:is|are|was|can|could|do|does|should|would|will|must)?\s*(?:n['’]?t|not)\b|cannot\b|can['’]t\b|never\b"
+    r"|(?:strictly\s+)?(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower)\s+than\b|at\s+(?:least|most)\b"
+    r"|no\s+(?:less|more|fewer|greater)\s+than\b|(?:over|under|above|below|between|neither|anything|any|maybe|perhaps"
+    r"|possibly|except|up\s+to|unlikely)\b|不|大于|小于|多于|少于|超过|低于|高于|(?:至少|至多|最多|最少)(?=是?\s*[\d$\\])|除了|可能|[并绝]?非(?=\d)"
+    r"|(?:all|anything)\s+but\b|other\s+than\b|(?:the\s+)?(?:half|twice|double|triple|thrice|square|cube|factorial"
+    r"|opposite|reciprocal)(?:\s+root)?\s+(?:of\s+)?(?=[-$\\\d.]))", re.IGNORECASE)
+"""How a text begins that bounds or denies the value it goes on with."""
 _TOKEN = re.compile(r"(?<!\\)\\+(?:boxed|fbox)\s*\{|\\[\\{}]|[{}]")
-_JOIN = re.compile(r"(?:[\s,;.$&]|\\[,;()\[\] ]|\\quad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or|thus|but)\b)*")
+_JOIN = re.compile(r"(?:[\s,;.$&，；、或和与]|\\[,;()\[\] ]|\\quad|\\text\{\s*(?:and|or)\s*\}"
+                   r"|\b(?:and|or|thus|but)\b)*")
+_BEHIND_BOX = re.compile(r"_\s*(?:\d|\{\s*\d{1,2}\s*\})|\s*\\?%|(?:\\[,; ]|\s)*\\text\{\s*(?:cents?|dozen|hundred"
+                         r"|thousand|[mb]illion|percent)\s*\}")
 _JSON_FIELD = re.compile(r'"(?:final[_ ])?answer"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d[\d.,eE+-]*|\[[^\[\]{}]*\]|true|false)'
                          r"\s*,?\s*"
                          r"(?:\}\s*)*(?:```\s*)?$", re.IGNORECASE | re.DOTALL)
 _MARKER = re.compile(
-    r"(?:\banswers?\s*\*{0,2}\s*(?:is|are|was|(?:would|should|must|will) be|[:：=])"
-    r"|(?:答案|结果)\s*\*{0,2}\s*(?:应该|应当|应)?\s*(?:是|为|等于|[:：=])|答\s*[:：]|故选|应选"
-    r"|(?:因此|所以|综上|故|于是|从而)[^。\n]{0,100}(?:为|是|等于))"
+    r"(?:\banswers?\s*\*{0,2}\s*(?:is|are|was|(?:would|should|must|will) be|[:：=]"
+    r"|(?=(?:isn|wasn|aren|can|could|do|does|should|would|will|must)(?:['’]t|not|\s+not)\b))"
+    r"|(?:答案|结果|选项)\s*\*{0,2}\s*(?:应该|应当|应)?\s*(?:是|为|等于|[:：=]|(?=不(?:是|为|等于|选|可能)))|答\s*[:：]|故选|应选"
+    r"|【(?:答案|解答)】|(?<!不)选择?\s*[:：]?\s*(?=\(?[A-J](?![A-Za-z]))"
+    r"|\b(?:correct|right|best)\s+(?:option|choice)\s+is"
+    r"|(?:因此|所以|综上|故|于是|从而)[^。\n]{0,100}(?<!不)(?<!不会)(?<!不能)(?<!可能)(?<!并非)(?:为|是|等于))"
     r"\s*\*{0,2}\s*[:：]?\s*\*{0,2}\s*", re.IGNORECASE)
+_NEGATIVE = re.compile(r"^(?:(?:negative|minus)\s+|负\s*)(?=\\?[\d.])", re.IGNORECASE)
+_NEGATIVE_FORMULA = re.compile(r"^(?:(?:negative|minus)\s+|负\s*)(?=(?:\$|\\\()\s*[\d.\\])", re.IGNORECASE)
+_DENIED = re.compile(r"^(?:not|isn['’]t)\s[^.\n]{1,60}?,?\s+but\s+(?:rather\s+)?(?=[^\s])", re.IGNORECASE)
+_SEVERAL = re.compile(r"\b(?:and|or|either|maybe|perhaps|possibly)\b|或|和|也可能", re.IGNORECASE)
 _COMMAND = re.compile(r"\\[A-Za-z]+\s*")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _FUNCTIONS = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "mod", "max", "min", "gcd",
@@ -55,9 +76,27 @@ _OPEN_FORMULA = re.compile(r"\$[^$\d\s.]|\\\(|\\\[")
 _LISTING = re.compile(r"(?<![A-Za-z])(?:and|or)(?![a-z])")
 _IS = re.compile(r".*(?:\b(?:is|are|equals)\b|(?<![<>!])=|为|是|等于)\s*(?=[^\s=])")
 _CURRENCY = re.compile(r"\\\$|^\$(?=[\d.,]+$)")
-_LABEL = re.compile(r"^[A-Z]:\s*(?=[-+$\d\\])")
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z*]|\s*$)|[。；]|[，,](?=\s*(?:which|because|since|so)\b)"
-                           r"|(?<=\d)\s+(?=(?:because|since|so)\b)")
+_LABEL = re.compile(r"^(?:[A-Z]:\s*(?=[-+$\d\\])|(?i:option)\s+(?=\(?[A-J]\b)|[✅✔☑🎉👉➡→⇒•\ufe0f\s]+)")
+_FINAL = re.compile(r"[A-J]|[^a-z]*\d[^a-z]*(?:\s?[a-z]{1,10}){0,2}|.*\\(?:frac|sqrt|pi|d?frac|text).*", re.DOTALL)
+_OUT_OF = re.compile(r"\bout of\s+\$?$")
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z*]|\s*$)|[。；]|[，,](?=\s*(?:which|because|since|so|as|not)\b)"
+                           r"|(?:(?<=\d)|(?<=\b[A-J]))\s+(?=\(?(?:because|since|so|as)\b)")
+_DENIES = re.compile(r"(?:(?:\bnot|n['’]t|\bnever)\s+(?:(?:equal\s+to|exactly|be)\s+)?|\b(?:less|more|greater|fewer"
+                     r"|smaller|larger)\s+than\s+|\b(?:half|twice|double|triple|square|cube|factorial)\s+(?:of\s+)?"
+                     r"|\bunlikely\s+|\bcannot\s+(?:be|equal)\s+|\banything\s+but\s+|\bexceeds\s+|不(?:止|到)\s*"
+                     r"|(?:[A-Za-z](?:_\w)?\s*)?(?:[<>≤≥≠]|!=)\s*|不(?:会|可能|应该?|能|一定)?(?:是|为|等于)\s*|[并绝]?非\s*|大于\s*|小于\s*|多于\s*|少于\s*"
+                     r"|低于\s*|高于\s*|超过\s*|不足\s*)$", re.IGNORECASE)
+_TURNED = re.compile(r"\s*((?:or|squared|cubed|factorial|percent|plus|minus|maybe|k|hundred|thousand|[mb]illion"
+                     r"|trillion|dozen)\b|(?:more|less|fewer)\s+than\b|times\s+(?=\$?[\d\\])|to\s+(?=\$?\d))",
+                     re.IGNORECASE)
+_SCALED = re.compile(r"\s*((?:k|hundred|thousand|[mb]illion|trillion|dozen|squared|cubed)\b)", re.IGNORECASE)
+_CORRECTION = re.compile(r"[.。;；\s]+(?:no|wait|actually|sorry|oops|correction|不对|等等)\b[\s,:!.，]*"
+                         r"(?:(?:it|that|this|the\s+(?:right\s+)?answer)(?:['’]s|\s+(?:is|should\s+be))\s+)?(?=[-\d$(\\]|[A-J]\b)",
+                         re.IGNORECASE)
+_STRUCK = re.compile(r"(?<![~\\$\w}])~~(?![~\s])[^~\n$\\]{1,200}(?<!\s)~~(?!~)")
+_SIGNED = re.compile(r"(?:(?:\b(?:is|are|be|was|equals|gives|gets?|result)|=)\s+(?:minus|negative)\s+|[是为得]负\s*)$",
+                     re.IGNORECASE)
+_RANGE = re.compile(r"\s*(?:[-–—~～]|到|至)\s*\$?(\d[\d.,]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +114,21 @@ class Taken:
 def take_answer(response: str) -> Taken | None:
     """The final answer of a response; None when the response has no answer part or it is blank."""
     answer = answer_part(response)
-    return locate(answer) if answer else None
+    if not answer:
+        return None
+    blocks = response[split_response(response).answer_at:].split("<answer>")[:MOST_BOXES]
+    inner = [block.split("</answer>", 1)[0].strip() for block in blocks if "</answer>" in block]
+    found = [locate(block) for block in inner if block]
+    return _together(found) if len(found) > 1 else locate(answer)
+
+
+def _together(found: list[Taken]) -> Taken:
+    """Several finals; one that is said again counts once."""
+    distinct = list({tidy(one.text): one for one in found}.values())
+    if len(distinct) == 1:
+        return distinct[0]
+    texts = [text for one in distinct for text in one.finals or (one.text,)]
+    return Taken(", ".join(texts), True, tuple(texts))
 
 
 def answer_part(response: str) -> str:
@@ -99,24 +152,34 @@ def take_gold(gold: str) -> Taken:
 
 def locate(text: str) -> Taken:
     """Apply the rules of the module docstring to an answer part."""
-    text = _SPECIAL.sub("", text)
+    text = _STRUCK.sub("", _SPECIAL.sub("", text))
     tail = text[-TAIL:].strip()
     field = _json_field(tail)
+    spans = _box_spans(text)
+    boxes = [Taken(_box_text(text, span), True) for span in spans[-MOST_BOXES:]]
     if field is not None:
-        return field
-    boxes = all_boxed(text)
+        return _together([*boxes, field]) if len(boxes) == 1 and r"\boxed" not in field.text else field
     if boxes:
-        # The same answer said twice is one answer.
-        distinct = list({tidy(box): box for box in boxes[-MOST_BOXES:]}.values())
-        return Taken(", ".join(distinct), True, tuple(distinct) if len(distinct) > 1 else ())
+        return _together([*boxes, *_said_after(text[spans[-1][3]:][-TAIL:])])
     _, hashes, after = tail.rpartition("####")
     if hashes and after.strip():
-        return _from_marked(after.strip().split("\n", 1)[0])
+        line, _, rest = after.strip().partition("\n")
+        return _together([_from_marked(line), *_said_after(rest)])
     marked = _after_marker(tail)
     if marked:
         return _from_marked(marked)
     last = _clean(_LABEL.sub("", tail.rsplit("\n", 1)[-1].strip()))
     return last if last.bare else _from_last_lines(tail)
+
+
+def _said_after(rest: str) -> list[Taken]:
+    """A further final behind a box or `####`: after a mark, and nothing but a value."""
+    _, hashes, after = rest.rpartition("####")
+    marked = after.strip().split("\n", 1)[0] if hashes else _after_marker(rest.strip())
+    found = _from_marked(marked) if marked and len(marked) < 200 else None
+    if found is None or not found.bare or found.prose or not found.text or not _FINAL.fullmatch(found.text):
+        return []
+    return [found]
 
 
 def all_boxed(text: str) -> list[str]:
@@ -134,8 +197,14 @@ def last_boxed(text: str) -> str | None:
         if not _JOIN.fullmatch(text, span[3], group[-1][0]):
             break
         group.append(span)
-    parts = [text[inner:end].strip() for _, inner, end, _ in reversed(group)]
+    parts = [_box_text(text, span) for span in reversed(group)]
     return ", ".join(dict.fromkeys(parts))
+
+
+def _box_text(text: str, span: tuple[int, int, int, int]) -> str:
+    """What a box holds, with a base, a scale or a per cent sign right behind it."""
+    behind = _BEHIND_BOX.match(text, span[3])
+    return text[span[1]:span[2]].strip() + (behind[0] if behind else "")
 
 
 def _box_spans(text: str) -> list[tuple[int, int, int, int]]:
@@ -216,6 +285,16 @@ def _after_marker(tail: str) -> str:
 
 def _from_marked(marked: str) -> Taken:
     """The answer at the start of what follows a marker."""
+    marked = _NEGATIVE.sub("-", _DENIED.sub("", marked))
+    if _NEGATIVE_FORMULA.match(marked):
+        found = _from_marked(_NEGATIVE_FORMULA.sub("", marked))
+        return replace(found, text=f"-{found.text}") if found.bare else found
+    end = _SENTENCE_END.search(marked)
+    if BOUND.match(marked):
+        return Taken(_clean(marked[:end.start()] if end else marked).text, True)
+    corrected = _CORRECTION.match(marked, end.start()) if end and len(marked) - end.end() < 60 else None
+    if corrected:
+        return _from_marked(marked[corrected.end():])
     formula = _FORMULA.match(marked)
     if formula:
         parts, at = [_inner(formula)], formula.end()
@@ -223,10 +302,13 @@ def _from_marked(marked: str) -> Taken:
             parts.append(_inner(more))
             at = more.end()
         rest = marked[at:].strip(" .*$")
+        turned = _TURNED.match(rest) if len(parts) == 1 and rest else None
+        further = _RANGE.match(rest) if len(parts) == 1 and rest else None
+        if turned or further:
+            return Taken(f"{parts[0]} {turned[1] if turned else f'to {further[1]}' if further else ''}", True)
         if len(parts) == 1 and rest and rest[0] in "=<>+-/^(,":
             return Taken(f"answer is {marked[:400]}", False)
         return Taken(", ".join(parts), True)
-    end = _SENTENCE_END.search(marked)
     sentence = _clean(marked[:end.start()] if end else marked)
     if sentence.bare or (sentence.text and not re.search(r"[\d\\$]", sentence.text) and len(sentence.text) < 200):
         return Taken(sentence.text, True)
@@ -238,11 +320,12 @@ def _from_marked(marked: str) -> Taken:
         return _from_marked(sentence.text[said.end():])
     formulas = [found for found in _FORMULA.finditer(sentence.text) if not _OBJECT.fullmatch(_inner(found))]
     if len(formulas) == 1:
-        return Taken(_inner(formulas[0]), True, prose=marked)
-    numbers = [found[1] for found in _NUMBER.finditer(sentence.text)]
+        return _picked(sentence.text, formulas[0].span(), _inner(formulas[0]), marked)
+    numbers = list(_NUMBER.finditer(sentence.text))
     if not formulas and len(numbers) == 1 and "\\" not in sentence.text:
-        return Taken(numbers[0], True, prose=marked)
-    return Taken(f"answer is {marked[:400]}", False)
+        return _picked(sentence.text, numbers[0].span(), numbers[0][1], marked)
+    listed = len(numbers) > 1 and len(sentence.text) < 60 and _SEVERAL.search(sentence.text)
+    return Taken(sentence.text, True) if listed and not formulas else Taken(f"answer is {marked[:400]}", False)
 
 
 def _from_last_lines(tail: str) -> Taken:
@@ -263,16 +346,31 @@ def _from_last_lines(tail: str) -> Taken:
             return whole
         formulas = [found for found in _FORMULA.finditer(line) if not _OBJECT.fullmatch(_inner(found))]
         end = formulas[-1].end() if formulas else 0
-        numbers = list(_NUMBER.finditer(line, end))
+        numbers = [found for found in _NUMBER.finditer(line, end) if not _OUT_OF.search(line, 0, found.start())]
         if numbers and "\\" not in line[end:].replace("\\%", "").replace("\\$", ""):
-            return Taken(numbers[-1][1].rstrip(","), True, prose=line)
+            said = [found for found in numbers if not _DENIES.search(line, max(found.start() - 60, 0), found.start())]
+            last = (said or numbers)[-1]
+            return _picked(line, last.span(), last[1].rstrip(","), line)
         if formulas:
-            return Taken(_inner(formulas[-1]), True, prose=line)
+            return _picked(line, formulas[-1].span(), _inner(formulas[-1]), line)
         if "\\" in line and len(line) > 300:
             return Taken("", True)
         if "\\" in line or re.search(r"\d", line):
             return Taken(line, False)
     return Taken(lines[-1] if lines else tail, False)
+
+
+def _picked(text: str, span: tuple[int, int], value: str, prose: str) -> Taken:
+    """A number or a formula picked from prose, with the words beside it that deny it, turn it or make it a range."""
+    before = text[max(span[0] - 60, 0):span[0]]
+    denied, further, turned = _DENIES.search(before), _RANGE.match(text, span[1]), _SCALED.match(text, span[1])
+    if denied:
+        return Taken(denied[0] + value, True)
+    if further:
+        return Taken(f"{value} to {further[1]}", True)
+    value = f"-{value}" if _SIGNED.search(before) and re.match(r"[\d.\\]", value) else value
+    times = "thousand" if turned and turned[1] in "kK" else turned[1] if turned else ""
+    return Taken(f"{value} {times}".strip(), True, prose=prose)
 
 
 def find_numbers(text: str) -> list[str]:

@@ -19,7 +19,8 @@ _SIGNS = str.maketrans({
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "°": r"^\circ ", "±": r"\pm ", "≈": r"\approx ",
     "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "，": ",", "、": ",",
     "；": ";", "：": ":", "。": ".", "’": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u3000": " ",
-    "\u200b": None, "€": None, "£": None, "¥": None, "￥": None, "∠": r"\angle ", "…": r"\ldots "}) | _WIDE
+    "\u200b": None, "¢": r"\text{ cents}", "€": None, "£": None, "¥": None, "￥": None, "∠": r"\angle ",
+    "…": r"\ldots "}) | _WIDE
 _ESCAPES = re.compile(r"(?<!\\)\\\\+(?=[A-Za-z({\[%$!,;])")
 _SIZES = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits"
                     r"|nolimits)(?![A-Za-z])")
@@ -27,7 +28,12 @@ _SPACES = re.compile(r"(?<!\\)\\(?:[,;:!> ]|q?quad(?![A-Za-z])|thinspace(?![A-Za
 _THIN = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|,\\!|~)+\s*(?=\d{3}(?!\d))")
 _FRACTIONS = re.compile(r"\\(?:[dtc]frac|frac)(?![A-Za-z])")
 _SHORT_FRAC = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|(\d|[A-Za-z]|\\[a-z]+))\s*(?:\{([^{}]*)\}|(\d|[A-Za-z]|\\[a-z]+))")
-_CONSTANT = re.compile(r"\\(?:mathrm|text|rm)\s*\{\s*([ei])\s*\}")
+# letters that are no unit, whatever font they stand in
+_CONSTANT = re.compile(r"\\(?:mathrm|text|rm)\s*\{\s*([abeijknpqruvwxyz])\s*\}")
+_PI = re.compile(r"\\(?:mathrm|text|rm)\s*\{\s*pi\s*\}")
+_GOES_ON = re.compile(r"(\.\d+)\s*\.{3,}")
+_OPTION = re.compile(r"^([A-J])\)(?:\s+(?=[^()]*$)|$)")
+_CLOCK = re.compile(r"(?<=\d) ?: ?(?=\d)")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[A-Za-z])(?![A-Za-z])")
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])")
@@ -58,13 +64,14 @@ def _tidy(text: str) -> str:
     text = text.replace(r"\$", "").replace("$", "").replace(r"\(", "").replace(r"\)", "")
     text = _SPACES.sub(" ", _SIZES.sub("", text))
     text = _COMMAND.sub(lambda found: _WORDS_OF_SIGNS.get(found[0], found[0]), _FONTS.sub("", text))
-    text = _CONSTANT.sub(r"\1", text)
+    text = _PI.sub(r"\\pi ", _CONSTANT.sub(r"\1", text))
     if r"\frac" in text or r"\tfrac" in text or r"\cfrac" in text:
         text = _SHORT_FRAC.sub(_long_fraction, _FRACTIONS.sub(r"\\frac", text))
     if r"\sqrt" in text:
         text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     text = _SINGLE.sub(r"\1\2", _DEGREES.sub("°", text))
-    text = " ".join(text.split())
+    text = " ".join(_GOES_ON.sub(r"\1\\ldots ", text).replace(r"\sqrt{-1}", "i").split())
+    text = _OPTION.sub(r"(\1) ", _CLOCK.sub(":", text.replace("⦃⦄", r"\varnothing")))
     return text.rstrip(".,;: \\")
 
 

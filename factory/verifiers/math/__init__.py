@@ -11,7 +11,7 @@ steps:
 2. **In a worker process**, everything else: Math-Verify (https://github.com/huggingface/Math-Verify) reads LaTeX into
    SymPy and compares (`math.symbolic`).
 
-Four rules stand around it:
+Five rules stand around it:
 
 - **Three labels.** A reference that is blank, cannot be read or is not equal to itself makes the verdict `undecided`,
   never `correct`; of one that is well formed but beyond the symbolic library only the same text is `correct`. A
@@ -19,6 +19,8 @@ Four rules stand around it:
 - **The reference goes first.** Math-Verify is not symmetric: it simplifies assignments on the side of the reference.
 - **Several finals.** Different boxes are compared with the reference as one set; if that fails, all of them must be
   equal to it. One of them is not enough.
+- **One answer only.** A text that says several values, bounds one or denies it (`5 \approx 6`, `(A)(B)`, `at most 5`)
+  equals the same text and nothing else (`math.hedges`).
 - **A hard deadline.** Math-Verify's own time limits are signals, which fail outside the main thread and cannot
   interrupt a long C call; they are off, and the comparison runs in a process that is killed when it overruns. That is
   a failure of the one row (`timeout`), not a verdict: its neighbours are compared by other processes meanwhile.
@@ -40,7 +42,7 @@ from factory.engine.errors import FactoryError
 from factory.engine.op import Kind, OpContext, Params, Trial, op
 from factory.verifiers.deadline import DeadlineExceeded
 from factory.verifiers.deadline_pool import DeadlinePool
-from factory.verifiers.extraction import Taken, answer_part, locate, take_gold
+from factory.verifiers.extraction import Taken, answer_part, take_answer, take_gold
 from factory.verifiers.math.quick import Task, quick
 from factory.verifiers.math.symbolic import Outcome, load, timed_decision
 from factory.verifiers.verdict import VERDICT_OUT, Label, Verdict, frame
@@ -82,8 +84,8 @@ def math_trials(params: MathParams) -> list[Trial]:
 @op("verify.math", version=2, kind=Kind.SCORE, params=MathParams,
     columns=lambda params: (params.response, params.answer), out=VERDICT_OUT, trials=math_trials,
     code=tuple(f"factory.verifiers.{name}" for name in (
-        "extraction", "spelling", "math.units", "math.numbers", "math.probe", "math.values", "math.same", "math.quick",
-        "math.symbolic")))
+        "extraction", "spelling", "math.units", "math.chinese", "math.numbers", "math.probe", "math.hedges",
+        "math.values", "math.same", "math.quick", "math.symbolic")))
 def verify_math(batch: pl.DataFrame, params: MathParams, ctx: OpContext) -> pl.DataFrame:
     """Whether the final answer equals the reference answer: exactly where certain, else by Math-Verify.
 
@@ -130,7 +132,8 @@ def _first_step(response: str | None, gold: str | None) -> Verdict | tuple[Task,
     if len(reference.text) > LONGEST:
         return Verdict("undecided", "gold_unparseable", f"the reference answer has {len(reference.text)} characters")
     answer = answer_part(response or "")
-    taken = reference if answer == gold.strip() else locate(answer) if answer else None
+    again = answer == gold.strip() and (response or "").count("<answer>") < 2
+    taken = reference if again else take_answer(response or "") if answer else None
     if taken is not None and len(taken.text) > max(LONGEST, 4 * len(reference.text)):
         return Verdict("incorrect", "answer_too_long", f"the answer has {len(taken.text)} characters", taken.text)
     outcome, task = quick(reference, taken)
@@ -162,7 +165,7 @@ def _verdict(outcome: Outcome, taken: Taken | None, reference: Taken) -> Verdict
         why = "the response has no answer part" if taken is None else "the answer part holds no answer that can be read"
         return Verdict("incorrect", "no_answer", why, extracted, 0.0)
     if taken.finals:
-        return Verdict(label, "contradicting_answers", f"{len(taken.finals)} different answers in boxes are not the "
+        return Verdict(label, "contradicting_answers", f"{len(taken.finals)} different final answers are not the "
                        f"reference answer {_brief(reference.text)}", extracted, 0.0)
     return Verdict(label, code, f"the answer {_brief(taken.text)} is not equal to the reference answer "
                    f"{_brief(reference.text)}", extracted, 0.0)

@@ -9,7 +9,9 @@ is exact by its form), `percent`, and `unit`. Two numbers are *equal* when
   (`0.3333` for 1/3, `2.6667` for 8/3; never `5.001` for 5), or both differ by less than a float's noise;
 - a percentage equals its hundredth, and the bare number of per cents (`35\%` is 0.35, and 35 where per cents are
   asked);
-- units count only where both sides have one that is known: lengths, masses, times, volumes and money are converted.
+- units count only where both sides have one that is known: what measures the same is converted, other kinds differ,
+  and no measure is a percentage;
+- `101_2` is the number 5, and `0.333\ldots` is 1/3.
 
 Everything here is bounded: no power, digit string or nesting can make it slow.
 """
@@ -21,7 +23,8 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from factory.verifiers.math.units import SCALES, Unit, read_unit
+from factory.verifiers.math.chinese import leading_scale, read_chinese
+from factory.verifiers.math.units import SCALES, Unit, known_unit, read_unit
 
 LONGEST_NUMBER = 400
 _PLAIN = re.compile(r"([-+]?)\s*([1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)?(\.\d*)?")
@@ -30,13 +33,24 @@ _TOKEN = re.compile(r"\s*(?:(\\frac|\\sqrt|\\cdot|\\times|[-+*/^(){}])"
                     r"|([1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d+)?(\.\d+)?)")
 _SCIENCE = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(?:[eE]\s*|(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*)"
                       r"(?:\{\s*)?([-+]?\d{1,3})(?:\s*\})?(?=$|[^\d.])")
-_MIXED = re.compile(r"([-+]?)\s*(\d+)\s*(?:\\frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}|(?:\s|\s*and\s+)(\d+)\s*/\s*(\d+))")
+_MIXED = re.compile(r"([-+]?)\s*(\d+)\s*(?:又?\s*\\frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}"
+                    r"|(?:\s|\s*and\s+|\s*又\s*)(\d+)\s*/\s*(\d+))")
 _FRAC = re.compile(r"([-+]?)\s*\\frac\{\s*([-+]?\d+)\s*\}\{\s*([-+]?\d+)\s*\}")
 _RATIO = re.compile(r"([-+]?\d+)\s*/\s*([-+]?\d+)")
 _SUFFIX_PERCENT = re.compile(r"\s*(?:%|\\text\{\s*(?:percent(?:age)?|per cent|%)\s*(?:points?)?\s*\}"
                              r"|(?:percent(?:age)?|per cent)"
                              r"\b(?:\s+points?\b)?)\s*")
 _ORDINAL = re.compile(r"^\^?\{?\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?")
+_BASE = re.compile(r"([-+]?)\s*\(?\s*(\d[0-9A-Fa-f]{0,80}(?:\.[0-9A-Fa-f]{1,80})?)\s*\)?\s*_\s*\{?\s*(?:\(?(\d{1,2})\)?"
+                   r"|\\text\{\s*([a-z]{3,9})\s*\})\s*\}?")
+_BASES = {name: base for base, name in enumerate(
+    ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2)} | {"sixteen": 16}
+_NEGATIVE = re.compile(r"(?:\\text\s*\{\s*(?:negative|minus)\s*\}|(?:negative|minus)\s|负)\s*(?=[\d.]|\\frac)")
+_MARKED = re.compile(r"\\text\s*\{([^{}]*)\}")
+_CHINESE_TEXT = re.compile(r"^\\text\s*\{\s*([\u4e00-\u9fff]+)\s*\}")
+_RECURRING = re.compile(r"([-+]?)\s*(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?(\d{1,30})\}?")
+_GOES_ON = re.compile(r"([-+]?)\s*(\d{0,30})\.(\d{1,60}?)\s*\\ldots")
+_REPEATED = re.compile(r"(\d*?)(\d{1,6}?)\2+")
 _POWER_LIMIT = 64
 _DIGIT_LIMIT = 200
 
@@ -62,9 +76,17 @@ class Number:
 
 def read_number(text: str) -> Number | None:
     """A tidy text as a number, with its percent sign or unit; None if it is anything else, or might be."""
-    if len(text) > LONGEST_NUMBER or not _HAS_DIGIT.search(text):
+    if len(text) > LONGEST_NUMBER:
         return None
-    text = text.strip()
+    text = _NEGATIVE.sub("-", text.strip(), count=1) if _NEGATIVE.match(text.strip()) else text.strip()
+    chinese = read_chinese(text)
+    if chinese:
+        return Number(chinese[0], percent=chinese[1])
+    if not _HAS_DIGIT.search(text):
+        return None
+    special = _in_base(text) or _without_end(text)
+    if special:
+        return special
     found = _read_prefix(text)
     if found is None:
         value = _evaluate(text)
@@ -79,13 +101,61 @@ def read_number(text: str) -> Number | None:
     if rest[0] in "+-*/^(" or rest.startswith((r"\cdot", r"\times", r"\frac", r"\sqrt")):
         value = _evaluate(text)
         return None if value is None else Number(value)
-    unit = read_unit(rest, text[end:end + 1].isspace())
+    return _with_unit(number, rest, text[end:end + 1].isspace())
+
+
+def _with_unit(number: Number, rest: str, apart: bool) -> Number | None:
+    rest = _CHINESE_TEXT.sub(r"\1", rest)
+    times, end = leading_scale(rest)
+    if end:
+        number = Number(number.value * times)
+        if end == len(rest):
+            return number
+    unit = read_unit(rest[end:], apart)
     if unit is None:
         return None
     scale = SCALES.get(unit.name)
-    if scale:
-        return Number(number.value * scale)
-    return replace(number, unit=unit)
+    return Number(number.value * scale) if scale else replace(number, unit=unit)
+
+
+def read_measure(text: str) -> Number | None:
+    """A number and a known unit, where one letter too is taken for a unit: 10 m."""
+    found = _read_prefix(text) if len(text) < 60 and _HAS_DIGIT.match(text.lstrip("-+. ")) else None
+    unit = known_unit(_MARKED.sub(r" \1 ", text[found[1]:]).strip(" .")) if found and found[1] < len(text) else None
+    return replace(found[0], unit=unit) if found and unit else None
+
+
+def _in_base(text: str) -> Number | None:
+    """`101_2`; None where a digit is none of the base."""
+    found = _BASE.fullmatch(text)
+    base = (int(found[3]) if found[3] else _BASES.get(found[4], 0)) if found else 0
+    if found is None or not 2 <= base <= 36:
+        return None
+    whole, _, behind = found[2].partition(".")
+    try:
+        value = Fraction(int(whole + behind, base), base**len(behind))
+    except ValueError:
+        return None
+    return Number(-value if found[1] == "-" else value)
+
+
+def _without_end(text: str) -> Number | None:
+    r"""`0.1\overline{6}` and `0.1666\ldots`, exact; of other digits that go on at least four are a rounded decimal."""
+    found = _RECURRING.fullmatch(text)
+    if found:
+        start, cycle = found[3], found[4]
+    else:
+        found = _GOES_ON.fullmatch(text)
+        if found is None:
+            return None
+        repeated = _REPEATED.fullmatch(found[3])
+        if repeated is None:
+            number = Number(Fraction(f"{found[1]}{found[2] or 0}.{found[3]}"), len(found[3]))
+            return number if number.digits >= 4 else None
+        start, cycle = repeated[1], repeated[2]
+    value = Fraction(int((found[2] or "0") + start + cycle) - int((found[2] or "0") + start),
+                     10**len(start) * (10**len(cycle) - 1))
+    return Number(-value if found[1] == "-" else value)
 
 
 def equal_numbers(one: Number, other: Number) -> bool:
@@ -97,6 +167,8 @@ def equal_numbers(one: Number, other: Number) -> bool:
             return one.value * one.unit.scale == other.value * other.unit.scale
     if one.percent and other.percent:
         return _close(one, other)
+    if any(side.percent and against.unit and against.unit.kind for side, against in ((one, other), (other, one))):
+        return False
     if one.percent or other.percent:
         cents, plain = (one, other) if one.percent else (other, one)
         hundredth = replace(cents, value=cents.value / 100, places=cents.places + 2 if cents.places else None)

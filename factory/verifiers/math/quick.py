@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 from factory.verifiers.extraction import Taken, find_numbers
-from factory.verifiers.math.numbers import Number, equal_numbers, read_number
+from factory.verifiers.math.numbers import Number, equal_numbers, read_measure, read_number
 from factory.verifiers.math.probe import differ, readable, value
 from factory.verifiers.math.same import all_same, any_same
 from factory.verifiers.math.symbolic import Outcome
-from factory.verifiers.math.values import Group, Letter, Named, Value, Words, readings
+from factory.verifiers.math.values import Group, Letter, Named, Value, Verbatim, Words, answer_readings, readings
 from factory.verifiers.spelling import is_whole, same_text, split_top, tidy, whole_bracket
 
 Task = tuple[str, bool, tuple[str, ...], bool]
@@ -22,13 +22,19 @@ _PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{3,}")
 _LEAD = re.compile(r"(?:[A-Za-z](?:_\w|\(\w+\))?\s*=\s*)?(-?[\d.,]+(?:\s*(?:\\times|x)\s*10\s*\^\s*\{?-?\d+\}?)?)\s*"
                    r"[A-Za-z\u00b5\u03a9][A-Za-z\u00b5\u03a9/()^ ⋅]{0,40}(?:(?<=[A-Za-z^])\d)?")
 _NAMED = re.compile(r"[A-Za-z](?:_\w|\(\w+\))?")
+_HEDGED = re.compile(r"(?i)\b(?:or|either|maybe|perhaps|possibly|might|could|alternatively|choose|mod"
+                     r"|(?:multiplied|increased|decreased|reduced)\s+by|to\s+the\s+power|short\s+of)\b|或|分之"
+                     r"|\d\s*(?:to|through|plus|minus|times|less than|more than|fewer than|divided by|over)\s+\d"
+                     r"|\d\s*(?:到|至|[-~～–])\s*\d"
+                     r"|\d\s*(?:hours?|h|feet|foot|ft|pounds?|lbs?|years?|days?|minutes?|min|dollars?)\s*(?:and\s+)?\d+\s*"
+                     r"(?:minutes?|min|seconds?|sec|s|inch(?:es)?|in|ounces?|oz|months?|hours?|cents?)\b")
 _UNIT_LIKE = re.compile(r"\\text|\d\s+[A-Za-z]|°|%")
 _SAID = re.compile(r"(?:\b(?:is|are|be|was|answer|therefore|thus|so)\b|[:：*])\W*$")
 
 
 def quick(reference: Taken, taken: Taken | None) -> tuple[Outcome | None, Task]:
     """Compare a taken answer with the reference in this process; None where only a worker can know."""
-    golds = readings(tidy(reference.text))
+    golds = answer_readings(reference.text)
     if taken is None:
         return ("unread" if golds else None), (reference.text, reference.bare, (), False)
     texts = (taken.text, *taken.finals)
@@ -37,10 +43,21 @@ def quick(reference: Taken, taken: Taken | None) -> tuple[Outcome | None, Task]:
         if ends is not None:
             return ("equal" if ends else "different"), (reference.text, reference.bare, texts, taken.bare)
     task = (reference.text, reference.bare, texts, taken.bare)
+    measured = _other_measure(reference, taken)
+    if measured is not None:
+        return _outcome(measured), task
     if not golds:
         if taken.bare and not taken.finals and same_text(reference.text, taken.text) and readable(tidy(reference.text)):
             return "equal", task
-        apart = taken.bare and reference.bare and not taken.finals and _apart(reference.text, taken.text)
+        said = answer_readings(taken.text) if taken.bare else ()
+        if any(isinstance(value, Verbatim) for value in said) and not taken.finals:
+            return "different" if reference.bare else None, task
+        if taken.bare and not taken.finals and _no_identity(tidy(reference.text), tidy(taken.text)):
+            return "different", task
+        # what may be the reference rounded is left to the library
+        rounded = any(isinstance(value, Number) and value.digits >= 4 for value in said)
+        apart = (taken.bare and reference.bare and not taken.finals
+                 and _apart(reference.text, taken.text, 1e-3 if rounded else 1e-6))
         return ("different" if apart and value(reference.text, 0) is not None else None), task
     if all(isinstance(gold, Words) for gold in golds) and not taken.bare:
         return ("equal" if _ends_with(golds, taken.text) else "different"), task
@@ -58,7 +75,18 @@ def quick(reference: Taken, taken: Taken | None) -> tuple[Outcome | None, Task]:
         return "equal", task
     each = all_same(_compare(golds, reference.text, final, True) for final in taken.finals)
     # No set with another value in it is one number; of a reference with several values only a worker knows.
-    return _outcome(each if numbers or first is False else None), task
+    return _outcome(each if each or numbers or first is False else None), task
+
+
+def _other_measure(reference: Taken, taken: Taken) -> bool | None:
+    """Whether two measures in different units are one, where a unit of a single letter might be an unknown."""
+    if not taken.bare or taken.finals or max(len(reference.text), len(taken.text)) > 60:
+        return None
+    gold, said = read_measure(tidy(reference.text)), read_measure(tidy(taken.text))
+    if not gold or not said or not gold.unit or not said.unit:
+        return None
+    same_unit = (gold.unit.kind, gold.unit.scale) == (said.unit.kind, said.unit.scale)
+    return None if same_unit else equal_numbers(gold, said)
 
 
 def _outcome(same: bool | None) -> Outcome | None:
@@ -69,7 +97,7 @@ def _compare(golds: Sequence[Value], gold: str, answer: str, bare: bool) -> bool
     if not bare:
         return None
     text = tidy(answer)
-    found = any_same(golds, readings(text))
+    found = any_same(golds, answer_readings(answer))
     if found is not None:
         return found
     if "=" in text and not _CHAIN.search(gold):
@@ -84,6 +112,15 @@ def _compare(golds: Sequence[Value], gold: str, answer: str, bare: bool) -> bool
     if all(isinstance(gold, Number) for gold in golds):
         return _number_and_more(golds[0], text)
     return None
+
+
+def _no_identity(gold: str, answer: str) -> bool:
+    """Whether an answer equates two expressions in the same unknowns that differ, where one expression is asked."""
+    sides = [side.strip() for side in _CHAIN.split(answer)]
+    if len(sides) < 2 or _CHAIN.search(gold) or _NAMED.fullmatch(sides[0]):
+        return False
+    unknown = [set(re.findall(r"[A-Za-z]", _COMMAND.sub("", side))) for side in (sides[0], sides[-1])]
+    return bool(unknown[0]) and unknown[0] == unknown[1] and _apart(sides[0], sides[-1])
 
 
 def _other_items(gold: Value, parts: Sequence[str]) -> bool:
@@ -121,6 +158,8 @@ def _number_in_prose(golds: Sequence[Value], text: str) -> bool | None:
     near = [number for number in said for gold in golds if isinstance(gold, Number) and equal_numbers(gold, number)]
     if re.search(r"[\\^/*=√]", text):
         return False if not near and len(text.split()) > 7 and "\\" not in text else None
+    if len(said) > 1 and _HEDGED.search(text):
+        return False
     return False if not near else True if len(said) == 1 else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from factory.verifiers.math.numbers import Number, equal_numbers
-from factory.verifiers.math.values import Group, Infinity, Letter, Matrix, Named, Value, Words
+from factory.verifiers.math.values import Group, Infinity, Letter, Matrix, Named, Value, Verbatim, Words
 
 _UNORDERED = frozenset({"set", "list"})
 
@@ -14,12 +14,17 @@ def any_same(golds: Sequence[Value], answers: Sequence[Value]) -> bool | None:
     """Whether any readings of two texts are the same; None without readings, or if one pair is not certain."""
     if not golds or not answers:
         return None
+    options = [[value for value in side if isinstance(value, Letter)] for side in (golds, answers)]
+    if all(options) and max(len(golds), len(answers)) > 1:
+        golds, answers = options  # (A) 5 against (B) 5: the letters tell them apart
     found = [same(gold, answer) for gold in golds for answer in answers]
     return True if True in found else None if None in found else False
 
 
 def same(gold: Value, answer: Value) -> bool | None:
     """Compare two readings. Not symmetric: a reference that has a name for its value does not ask for the name."""
+    if isinstance(gold, Verbatim) or isinstance(answer, Verbatim):
+        return gold == answer
     if isinstance(gold, Named) or isinstance(answer, Named):
         return _same_named(gold, answer)
     if isinstance(gold, Number) and isinstance(answer, Number):
@@ -42,7 +47,7 @@ def same(gold: Value, answer: Value) -> bool | None:
         return None
     # A letter may be the name of a number; words and infinities are no numbers, and no letters.
     if isinstance(gold, Letter):
-        return False if isinstance(answer, Number) and gold.letter not in "eEiI" else None
+        return False if isinstance(answer, Words | Number) and gold.letter not in "eEiI" else None
     # an option is no number, but e and i are
     return None if isinstance(answer, Letter) and answer.letter in "eEiI" else False
 
@@ -63,9 +68,16 @@ def _same_groups(gold: Group, answer: Group) -> bool | None:
     if min(map(len, names)) == 0 and max(map(len, names)) > 1:
         # x=2, y=3 against 2, 3: the order says which is which
         pairs = len(gold.items) == len(answer.items) and all_same(map(same, gold.items, answer.items))
-        return pairs or None
+        each_once = len(names[0]) == len(gold.items) and not any(isinstance(item, Group) for item in answer.items)
+        return pairs if each_once else pairs or None
     if gold.kind in _UNORDERED and answer.kind in _UNORDERED:
-        return _same_sets(gold.items, answer.items)
+        covered = _same_sets(gold.items, answer.items)
+        if not covered or gold.kind != "list" or answer.kind != "list":
+            return covered
+        # What the reference says twice is asked twice; what only the answer repeats counts once.
+        repeats = len(gold.items) >= len(answer.items) or any(
+            same(one, other) for index, one in enumerate(gold.items) for other in gold.items[:index])
+        return not repeats or _paired(gold.items, answer.items)
     if gold.kind == "union" and answer.kind == "union":
         return True if _same_sets(gold.items, answer.items) else None
     if "union" in (gold.kind, answer.kind):
@@ -96,6 +108,17 @@ def _same_sets(golds: Sequence[Value], answers: Sequence[Value]) -> bool | None:
     if all(True in row for row in rows):
         return True
     return False if any(all(cell is False for cell in row) for row in rows) else None
+
+
+def _paired(golds: Sequence[Value], answers: Sequence[Value]) -> bool:
+    """Whether each item has its own partner: in a list 1, 1, 2 is not 1, 2, 2."""
+    left = list(answers)
+    for gold in golds:
+        partner = next((answer for answer in left if same(gold, answer)), None)
+        if partner is None:
+            return False
+        left.remove(partner)
+    return not left
 
 
 def _group_and_single(gold: Value, answer: Value) -> bool | None:
