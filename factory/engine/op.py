@@ -21,7 +21,8 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
              optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing).
              With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
              and `merge` see those columns, and `decide` judges the rows of `from`; with `both = True` the rows of
-             `from` are measured too, and `against` may be left out. gather(gathered, params, ctx) -> {table: frame}
+             `from` are measured too, and `against` may be left out; with `some = True` a dataset of `against` need only
+             have one of the columns. gather(gathered, params, ctx) -> {table: frame}
              in place of `merge` is for more rows than memory holds (`factory.engine.gathered`), and with `grows` for
              versions that grow
     TRAIN    fn(job, params, ctx) -> TrainResult
@@ -297,6 +298,11 @@ class OpSpec:
     def measures_both(self) -> bool:
         """Whether an op that compares measures the judged rows too, so that a step need not name others."""
         return self.compares and bool(getattr(self.func, "both", False))
+
+    @property
+    def takes_some(self) -> bool:
+        """Whether an op that compares is content with datasets that have only some of the columns of `against`."""
+        return self.compares and bool(getattr(self.func, "some", False))
 
     def source_text(self) -> str:
         """The source of the op's module and of those in `code`, to warn when it changed under an unchanged version."""

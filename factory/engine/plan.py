@@ -441,7 +441,8 @@ def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -
                                f"{name!r} says of them: rename the step", *step.at, "verdicts")
     for source, columns in read:
         known = known_columns(done, source)
-        if known is None:
+        some = step.spec.takes_some and source in step.decl.compared
+        if known is None or (some and any(column in known for column in columns)):
             continue
         for column in columns:
             if column not in known:

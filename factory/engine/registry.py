@@ -17,7 +17,7 @@ BUILTIN = (
     "factory.verifiers.code", "factory.verifiers.code_tests.inputs", "factory.verifiers.code_tests.filter",
     "factory.verifiers.combine", "factory.verifiers.judge", "factory.verifiers.preference",
     "factory.filters.language", "factory.filters.length", "factory.filters.code_blocks", "factory.filters.repetition",
-    "factory.filters.reasoning",
+    "factory.filters.reasoning", "factory.filters.pii", "factory.filters.render",
     "factory.dedup.exact", "factory.dedup.minhash", "factory.dedup.decontaminate",
     "factory.selection.rejection", "factory.selection.mix", "factory.selection.preference",
     "factory.training.sft", "factory.training.grpo", "factory.training.evaluate", "factory.training.gate",

@@ -28,8 +28,8 @@ from factory.engine.text import Parts, split_response
 from factory.filters import pii_persons, pii_secrets
 from factory.filters.masking import read_texts
 
-PiiKind = Literal["secret", "card", "iban", "email", "phone", "ip"]
-KINDS: tuple[PiiKind, ...] = ("secret", "card", "iban", "email", "phone", "ip")
+PiiKind = Literal["secret", "iban", "card", "email", "phone", "ip"]
+KINDS: tuple[PiiKind, ...] = ("secret", "iban", "card", "email", "phone", "ip")
 _OUT: dict[str, pl.DataType] = {
     **{f"{kind}_{part}": pl.Int32() for kind in KINDS for part in ("thinking", "answer")}, "evidence": pl.String()}
 _MOST_EVIDENCE = 50
@@ -41,7 +41,7 @@ class PiiParams(Params):
     telephone number is tried that names none."""
 
     text: str = "response"
-    fail_on: tuple[PiiKind, ...] = ("secret", "card", "iban")
+    fail_on: tuple[PiiKind, ...] = ("secret", "iban", "card")
     regions: tuple[str, ...] = Field(default=("US", "GB", "DE", "FR", "ES", "IT", "IN", "CN", "JP", "KR", "BR"))
 
     @field_validator("regions")
@@ -68,15 +68,18 @@ def find_pii(text: str, regions: Sequence[str] = PiiParams().regions, kinds: Seq
     """All finds of a text in the order of their places. Where two overlap the one of the earlier kind (`KINDS`) stays,
     of one kind the longer one."""
     finders: dict[PiiKind, Callable[[str], Iterable[pii_secrets.Span]]] = {
-        "secret": pii_secrets.find_secrets, "card": pii_persons.find_cards, "iban": pii_persons.find_accounts,
+        "secret": pii_secrets.find_secrets, "iban": pii_persons.find_accounts, "card": pii_persons.find_cards,
         "email": pii_persons.find_emails, "phone": partial(pii_persons.find_phones, regions=regions),
         "ip": pii_persons.find_addresses}
     kept: list[Found] = []
+    taken = bytearray()  # one for each character: a text may hold a hundred thousand finds
     for kind, finder in finders.items():  # in the order of KINDS
         found = [Found(kind, *span) for span in finder(text)] if kind in kinds else []
+        taken = taken or bytearray(len(text) if found else 0)
         for one in sorted(found, key=lambda one: (one.start - one.end, one.start, one.what)):
-            if all(one.end <= other.start or one.start >= other.end for other in kept):
+            if taken.find(1, one.start, one.end) < 0:
                 kept.append(one)
+                taken[one.start:one.end] = b"\1" * (one.end - one.start)
     return sorted(kept, key=lambda one: one.start)
 
 

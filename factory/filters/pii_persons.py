@@ -14,6 +14,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 
 from factory.filters.pii_reserved import (
     DOMAINS,
@@ -50,6 +52,7 @@ _ISSUER = re.compile(r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\
                      r"3[47]\d{13}|6(?:011|4[4-9]\d|5\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|3(?:0[0-5]|[689]\d)\d{11}|"
                      r"62\d{14,17}")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])([A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?)(?![A-Za-z0-9])", re.A)
+_MOST_PHONES = 2000
 
 ROUGH = {
     "email": "[A-Za-z0-9._%+-]@[A-Za-z0-9]",
@@ -88,25 +91,28 @@ def find_addresses(text: str) -> Iterator[Span]:
 
 
 def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
-    """Telephone numbers; `regions` are the countries in which a number is tried that names none."""
-    for match in _ABROAD.finditer(text):
-        if _is_number(match[1], ()):
-            yield Span("phone", match.start(1), match.end(1))
+    """Telephone numbers, among the first 2,000 that look like one; `regions` are the countries in which a number is
+    tried that names none."""
+    for start, end, own in islice(_likely_phones(text, tuple(regions)), _MOST_PHONES):
+        if _is_number(text[start:end], own):
+            yield Span("phone", start, end)
+
+
+def _likely_phones(text: str, regions: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    yield from ((*match.span(), ()) for match in _ABROAD.finditer(text))
     if "US" in regions or "CA" in regions:
-        for match in _GROUPED.finditer(text):
-            if _is_number(match[0], ("US",)):
-                yield Span("phone", match.start(), match.end())
+        yield from ((*match.span(), ("US",)) for match in _GROUPED.finditer(text))
     for label in _LABELS:  # a few searches for fixed words take less than one search for any of them
         at = text.find(label)
         while at >= 0:
-            after = at + len(label)
-            called = _CALLED.match(text, after)
-            if called and _is_number(called[1], regions):
-                yield Span("phone", called.start(1), called.end(1))
-            at = text.find(label, after)
+            called = _CALLED.match(text, at + len(label))
+            if called:
+                yield *called.span(1), regions
+            at = text.find(label, at + len(label))
 
 
-def _is_number(written: str, regions: Sequence[str]) -> bool:
+@lru_cache(maxsize=4096)
+def _is_number(written: str, regions: tuple[str, ...]) -> bool:
     """Whether some plan has such a number, and not for fiction. With `+` the number names its own plan."""
     import phonenumbers
 

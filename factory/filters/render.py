@@ -1,8 +1,8 @@
 """filter.render: would this row survive the target tokenizer and its chat template?
 
 What a trainer sees is not the row but its rendering: templates drop the thinking of answers (those of R1 and Qwen do,
-at least of earlier ones), text that spells a control token ends its own turn, a vocabulary without some characters loses
-them, and what does not fit is cut. All of it is silent in training. Here each row is rendered as a conversation,
+at least of earlier ones), text that spells a control token ends its own turn, a vocabulary without some characters
+loses them, and what does not fit is cut. All of it is silent in training. Here each row is rendered as a conversation,
 encoded and decoded, and what happened is measured (`render_chat`). A control token that is spelled across the border of
 two messages is not found.
 """

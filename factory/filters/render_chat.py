@@ -114,4 +114,5 @@ def is_dropped(content: str, rendered: str) -> bool:
     at = rendered.find(thinking)
     if not thinking or at < 0:
         return bool(thinking)
-    return answer in rendered and rendered.find(answer, at + len(thinking)) < 0
+    behind = parts.answer_at > parts.thinking_at
+    return behind and answer in rendered and rendered.find(answer, at + len(thinking)) < 0

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def _place(identity: dict[str, Any]) -> Path:
     return cache() / f"tokenizer-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]}"
 
 
-def _keep(identity: dict[str, Any], write: Any) -> None:
+def _keep(identity: dict[str, Any], write: Callable[[Path], object]) -> None:
     """Write the folder of a tokenizer beside its place and rename it; whoever is second drops what it made."""
     kept = _place(identity)
     if kept.is_dir():

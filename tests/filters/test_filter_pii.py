@@ -98,7 +98,8 @@ def test_secrets_without_a_format_are_known_by_what_stands_around_them(seed: int
 def test_personal_data_is_counted_where_it_stands(kind: str, text: str) -> None:
     for before, after in (("", ""), ("Write to ", "."), ("给", "，谢谢"), ("(see: ", ")")):
         (row,) = score(f"<think>{before}{text}{after}</think>42")
-        assert json.loads(row["evidence"])[0] == [kind, *json.loads(row["evidence"])[0][1:2], 7 + len(before), len(text)]
+        ((found, _what, *place),) = json.loads(row["evidence"])
+        assert (found, place) == (kind, [7 + len(before), len(text)])
         assert (row[f"{kind}_thinking"], row[f"{kind}_answer"], row["score"]) == (1, 0, 1)
         assert row["passed"] is (kind not in ("card", "iban"))
         assert text not in row["reason"]
@@ -132,7 +133,8 @@ def test_the_rough_pass_loses_nothing_and_the_cut_of_a_batch_says_nothing(texts:
     for text, row in zip(texts, rows, strict=True):
         found = find_pii(text)
         assert row["score"] == len(found)
-        assert json.loads(row["evidence"]) == [[one.kind, one.what, one.start, one.end - one.start] for one in found[:50]]
+        told = [[one.kind, one.what, one.start, one.end - one.start] for one in found[:50]]
+        assert json.loads(row["evidence"]) == told
         assert sum(row[f"{kind}_{part}"] for kind in KINDS for part in ("thinking", "answer")) == len(found)
     assert score(*texts[:cut]) + score(*texts[cut:]) == rows
 
@@ -142,6 +144,9 @@ def test_long_rows_take_linear_time_and_null_is_undecided() -> None:
     for filler in ("a", "1", "x ", "1.", "a@", "eyJ", "+1 ", "12-", "phone 1", "://a:", "漢"):
         (row,) = score(filler * (1_000_000 // len(filler)) + f" {secret}")
         assert row["secret_answer"] == 1
+    many = " ".join(f"p{n}@stanford.edu +1415682{n:04}" for n in range(9999)) + " "
+    (row,) = score(many * 15)
+    assert (len(many) * 15 > 4_500_000, row["email_answer"]) == (True, 15 * 9999)
     assert [row["passed"] for row in score(None, "a")] == [None, True]
     assert score(None)[0]["reason_code"] == "no_text"
     with pytest.raises(DataError, match="response"):

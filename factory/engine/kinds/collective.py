@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from factory.engine.kinds.gather import gathering, partials, remember
+from factory.engine.kinds.gather import gathering, measured_columns, partials, remember
 from factory.engine.kinds.rows import shard_input
 from factory.engine.kinds.score import finish_scores, score_outcomes
 from factory.engine.reading import read_rows
@@ -34,8 +34,8 @@ def run_partial(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
         return done
     clock, context = Clock(), call.context()
     part = shard_input(call, shard)
-    columns = call.spec.func.against if shard.get("input") else call.spec.columns
-    batch = read_rows(call.input(shard.get("input", 0)), part, columns(call.op_params))
+    index = shard.get("input", 0)
+    batch = read_rows(call.input(index), part, measured_columns(call, index))
     frame: pl.DataFrame = call.spec.func().partial(batch, call.op_params, context)
     record = finish_shard(call, shard["digest"], {"partial": frame}, Counts(owed=part.rows, kept=part.rows), EMPTY,
                           usage=Usage(seconds=clock.seconds()), key=call.op_key, of=part.part.sha256,

@@ -36,7 +36,7 @@ def gathering(call: StepCall, shards: Sequence[dict[str, Any]]) -> Iterator[Gath
     known = frozenset(base.facts["digests"]) if base is not None else frozenset()
     store = call.warehouse.store
     gathered = tuple(
-        GatheredPart(wave, str(shard["digest"]) in known, _reader(call, part))
+        GatheredPart(call.inputs[shard.get("input", 0)], wave, str(shard["digest"]) in known, _reader(call, part))
         for shard, part, wave in zip(shards, parts, waves, strict=True) if part is not None)
     tables: dict[str, Callable[[], pl.DataFrame]] | None = None
     if base is not None:
@@ -105,12 +105,24 @@ def _opener(call: StepCall, part: Part) -> Callable[[], pl.DataFrame]:
     return lambda: read_part(call.warehouse.store, part)
 
 
+def measured_columns(call: StepCall, index: int) -> tuple[str, ...]:
+    """The columns that `partial` sees of an input: of a dataset of `against` those that it has, where the op is content
+    with some."""
+    if not index:
+        return tuple(call.spec.columns(call.op_params))
+    wanted = tuple(call.spec.func.against(call.op_params))
+    if not call.spec.takes_some:
+        return wanted
+    has = call.input(index).all_columns
+    return tuple(name for name in wanted if name in has) or wanted
+
+
 def _rows_of(call: StepCall, shards: Sequence[dict[str, Any]]) -> Callable[[pl.Series], pl.DataFrame]:
     """Input rows by id, from the judged dataset or from those it is compared with."""
     found: list[tuple[Dataset, InputShard, tuple[str, ...]]] = []
     for index in sorted({int(shard.get("input", 0)) for shard in shards}):
         dataset = call.input(index)
-        columns = tuple((call.spec.func.against if index else call.spec.columns)(call.op_params))
+        columns = measured_columns(call, index)
         found += [(dataset, shard, columns) for shard in input_shards(dataset)]
 
     def rows(ids: pl.Series) -> pl.DataFrame:
