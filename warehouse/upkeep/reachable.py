@@ -3,7 +3,8 @@
 Needed are the parts of every version that lives (it has no tombstone), of everything that led to it, and of what led to
 the data of every checkpoint that lives: text is stored once, so `why` and `trace` read the inputs of a version for as
 long as the version stands, even where an input was deleted. Needed too is what unfinished work has made, until it is
-older than `retention`, and whatever a running run may come back to. Records of work (`work/<key>/…`) name parts without
+older than `retention`, whatever a running run may come back to, and the partials of a live version's merge, on which
+its next version builds. Records of work (`work/<key>/…`) name parts without
 owning them; one whose parts may go has to go first, or a later run would trust a marker with nothing behind it.
 
 `Survey` reads records once and finds new ones by listing; `mark` computes what is needed from it.
@@ -63,7 +64,7 @@ class Ages:
 @dataclass(frozen=True, slots=True)
 class WorkRecord:
     """A plan or a finished shard: `names` are the keys it speaks of, `base` the version a plan extends, `shards` the
-    names that a plan gives to the shards it shares with others."""
+    names that a plan gives to the shards it shares with others; of a merge, the shards it was made of."""
 
     key: str
     work: str
@@ -146,7 +147,8 @@ class Survey:
                               shards=frozenset(shared))
         shard = self._read(ShardRecord, key)
         return WorkRecord(key, found["work"], found["name"], tuple(part.path for part in shard.tables.values()),
-                          checkpoint=shard.facts.get("checkpoint"), run_id=shard.run_id)
+                          checkpoint=shard.facts.get("checkpoint"), run_id=shard.run_id,
+                          shards=frozenset(map(str, shard.facts.get("digests", ()))))
 
     def _read(self, model: Any, key: str) -> Any:
         try:
@@ -280,6 +282,7 @@ class _Work:
     def mark(self) -> None:
         manifests = self.survey.manifests.values()
         self.committed = {part.path for found in manifests for part in parts_in(found)}
+        self.live = {part.path for found in manifests if found.ref in self.needs.kept for part in parts_in(found)}
         self.finished = {found.work_key for found in manifests}
         standing = {found.work_key for found in manifests if found.ref in self.needs.kept}
         folders: dict[str, list[WorkRecord]] = {}
@@ -298,6 +301,10 @@ class _Work:
                     self._keep(records, "of unfinished work")
                 self._keep([record for record in records if self._of_a_run(record)], "of a running run")
             else:
+                indexed = [record for record in records if record.shards and self._of_a_live_version(record)]
+                named = frozenset[str]().union(*(record.shards for record in indexed))
+                self._keep([*indexed, *(record for record in records if record.name in named)],
+                           "of what the next version builds on")
                 self._keep([record for record in records if record.name in shared], "of work in progress")
                 self._keep([record for record in records if self._open(record)], "of unfinished work")
 
@@ -326,6 +333,11 @@ class _Work:
     def _of_a_run(self, record: WorkRecord) -> bool:
         began = self.needs.running_since
         return record.run_id in self.runs or (began is not None and not self.ages.reached(record.key, began))
+
+    def _of_a_live_version(self, record: WorkRecord) -> bool:
+        """Whether a merge's tables are those of a version that stays: its partials are the index of its rows, which the
+        next version asks in place of reading them again."""
+        return bool(record.names) and self.live.issuperset(record.names)
 
     def _open(self, record: WorkRecord) -> bool:
         """A shard that several steps may share: settled when versions name all that it names."""
