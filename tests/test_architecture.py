@@ -20,7 +20,8 @@ MODELS = ("torch", "transformers", "datasets", "huggingface_hub", "datasketch", 
 
 
 def modules(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path.stat().st_size]
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))
+            if path.stat().st_size and ".cache" not in path.parts]  # what benchmarks install or build once
 
 
 def lines(path: Path) -> int:

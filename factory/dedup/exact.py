@@ -1,29 +1,36 @@
 """dedup.exact: rows with the same text.
 
-Texts are the same when their 128-bit xxh3 hashes are, after the chosen normalisation. There are no pairs: equal texts
-are one node, so the tables grow with the number of duplicates and never with their square. Any order and any sharding
-of the rows give the same tables.
+Texts are the same when their 128-bit hashes are (`near.texts`), after the chosen normalisation. There are no pairs:
+equal texts are one node, so the tables grow with the number of duplicates and never with their square. Any order and
+any sharding of the rows give the same tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
-import xxhash
+from pydantic import Field
 
-from factory.dedup.shingles import NODES, PAIRS, ScopeParams, list_columns, name_nodes, take_texts
+from factory.dedup.tables import NODES, PAIRS, ScopeParams, check_text, hash_scopes, name_nodes
 from factory.engine.op import Kind, OpContext, op
 
-_PARTIAL = pl.Schema({"row_id": pl.Int64(), "row_key": pl.Binary(), "scope": pl.Binary(), "hash": pl.Binary()})
+_PARTIAL = pl.Schema({"row_id": pl.Int64(), "row_key": pl.Binary(), "scope": pl.UInt64(), "hash": pl.Binary()})
+Normalise = Literal["none", "whitespace", "casefold"]
 
 
 class ExactParams(ScopeParams):
-    """`normalise`: compare texts as they are; with runs of white space as one space and none around; or that and
-    case-folded too."""
+    """`text` names the compared column, or several that must all be the same, such as [prompt, response]. `normalise`:
+    compare texts as they are; with runs of white space as one space and none around; or that and case-folded too."""
 
-    normalise: Literal["none", "whitespace", "casefold"] = "none"
+    text: str | Annotated[list[str], Field(min_length=1)] = "response"
+    normalise: Normalise = "none"
+
+    @property
+    def texts(self) -> list[str]:
+        """The compared columns."""
+        return [self.text] if isinstance(self.text, str) else self.text
 
 
 def normalise_text(text: str, how: str) -> str:
@@ -34,7 +41,12 @@ def normalise_text(text: str, how: str) -> str:
     return text.casefold() if how == "casefold" else text
 
 
-@op("dedup.exact", version=1, kind=Kind.GLOBAL, params=ExactParams, columns=list_columns, dedup=True)
+def _columns(params: ExactParams) -> tuple[str, ...]:
+    return params.columns_with(*params.texts)
+
+
+@op("dedup.exact", version=2, kind=Kind.GLOBAL, params=ExactParams, columns=_columns, dedup=True,
+    code=("factory.dedup.near.texts",))  # 2: texts are hashed by a compiled kernel, so parts hold other hashes
 class Exact:
     """Find rows whose text is the same."""
 
@@ -45,18 +57,24 @@ class Exact:
 
     @staticmethod
     def partial(batch: pl.DataFrame, params: ExactParams, ctx: OpContext) -> pl.DataFrame:
-        """Hash a batch: (row_id, row_key, scope, hash), one row for each row that has a text.
+        """Hash a batch: (row_id, row_key, scope, hash), one row for each row that has a text. Of several columns one
+        without a text is not the same as an empty one, and a row with none at all takes no part.
 
         Raises:
-            DataError: the column does not hold text.
+            DataError: a column does not hold text.
         """
-        rows, texts = take_texts(batch, params)
-        hashes = [xxhash.xxh3_128_digest(normalise_text(text, params.normalise).encode()) for text in texts]
-        return rows.with_columns(pl.Series("hash", hashes, pl.Binary)).cast(_PARTIAL)
+        from factory.dedup.near.texts import hash_columns
+
+        for column in params.texts:
+            check_text(batch, column)
+        batch = batch.filter(pl.any_horizontal(pl.col(column).is_not_null() for column in params.texts))
+        hashes = hash_columns([batch[column] for column in params.texts], params.normalise)
+        return batch.select("row_id", "row_key", hash_scopes(batch, params.compared_within), hashes).cast(
+            _PARTIAL)
 
     @staticmethod
     def merge(partials: Iterable[pl.DataFrame], params: ExactParams, ctx: OpContext) -> dict[str, pl.DataFrame]:
-        """The tables `nodes` and `pairs` (empty); see `dedup.shingles`."""
+        """The tables `nodes` and `pairs` (empty); see `dedup.tables`."""
         rows = pl.concat([pl.DataFrame(schema=_PARTIAL), *partials])
         nodes = name_nodes(rows, ["scope", "hash"]).filter(pl.col("size") > 1).select("row_id", "node").sort("row_id")
         ctx.count("rows_in_shared_nodes", nodes.height)

@@ -17,12 +17,14 @@ Read = Callable[[Sequence[str] | None], pl.DataFrame]
 class GatheredPart:
     """One input part's partial. `source` is the dataset that its rows were read from (`name@version`). `wave` is the
     place of the increment that wrote its rows, from 0; rows of `against` are wave -1. `settled`: the part was there
-    when `Gathered.base` was made. `read(columns)` reads the frame."""
+    when `Gathered.base` was made. `read(columns)` reads the frame. `sources` are all datasets of `against` that hold
+    these very rows: they are measured once."""
 
     source: str
     wave: int
     settled: bool
     read: Read
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +33,16 @@ class Gathered:
 
     `parts` are the partials in stored order. `rows(ids)` gives `row_id` and the op's columns of some input rows (read
     from the warehouse: ask for thousands at a time, in ascending order). `scratch` is an empty folder that vanishes
-    afterwards. `base` holds the tables that this op made of the settled parts alone, None where there is nothing to
-    build on; the result must be the one that all parts together would give without it.
+    afterwards, `memory` (MB) what the op may hold beside what it keeps of each row. `base` holds the tables that this
+    op made of the settled parts alone, None where there is nothing to build on; the result must be the one that all
+    parts together would give without it.
     """
 
     parts: tuple[GatheredPart, ...]
     rows: Callable[[pl.Series], pl.DataFrame]
     scratch: Path
     base: Mapping[str, Callable[[], pl.DataFrame]] | None = None
+    memory: int = 512
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """The partials, one in memory at a time."""

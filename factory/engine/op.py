@@ -18,7 +18,8 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
     SELECT   fn(rows, params, ctx) -> Selection; `_input` numbers the `from` dataset of a row, the first that has it.
              Measurements of its `where` steps that `fn.measured` names stand beside the rows as `<step>.<column>`
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
-             optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing).
+             optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing; it
+             reads the columns of judged(params), where there is such a method, else those of the op).
              With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
              and `merge` see those columns, and `decide` judges the rows of `from`; with `both = True` the rows of
              `from` are measured too, and `against` may be left out; with `some = True` a dataset of `against` need only
@@ -273,6 +274,7 @@ class OpSpec:
     code: tuple[str, ...] = ()
     trials: Callable[[Any], Sequence[Trial]] | None = None
     hears: bool = False
+    texts: Callable[[Any], Sequence[str]] | None = None
 
     @property
     def summary(self) -> str:
@@ -347,7 +349,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
        identity: Callable[[Any, PlanContext], Any] | None = None, extensible: Sequence[str] = (),
        provenance: Sequence[str] = (), asks_model: bool = False, dedup: bool = False,
        runtime: type[BaseModel] | None = None, code: Sequence[str] = (),
-       trials: Callable[[Any], Sequence[Trial]] | None = None, hears: bool = False) -> Callable[[Any], Any]:
+       trials: Callable[[Any], Sequence[Trial]] | None = None, hears: bool = False,
+       texts: Callable[[Any], Sequence[str]] | None = None) -> Callable[[Any], Any]:
     """Register an op.
 
     Args:
@@ -369,6 +372,8 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
         trials: for verifiers, a function of the params: the cases that the op must judge rightly before a recipe may
             use it (`factory.engine.trial`).
         hears: a SCORE op that has nothing to say unless the step names others in `verdicts`.
+        texts: those of the columns it reads (of `against` too) that must hold text, as a function of the params: the
+            plan refuses others.
 
     Raises:
         OpError: the name is taken by another definition.
@@ -377,7 +382,7 @@ def op(name: str, *, version: int, kind: Kind, params: type[Params] = NoParams,
     def register(func: Any) -> Any:
         spec = OpSpec(name, version, kind, params, func, _columns(columns), _schema(out or {}), identity,
                       tuple(extensible), tuple(provenance), asks_model, dedup, runtime, tuple(code), trials,
-                      hears)
+                      hears, texts)
         known = _OPS.get(name)
         if known is not None and (
                 known.func.__module__, known.func.__qualname__) != (func.__module__, func.__qualname__):

@@ -5,7 +5,6 @@ Which steps are already there is decided in `factory.engine.resolve`, against a 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Mapping
@@ -417,39 +416,51 @@ def _check_dedup_rule(loaded: LoadedRecipe, rule: Rule, step: Step, at: tuple[st
                            f"set steps.{rule.step}.params.floor to {threshold:g} or less", *at)
 
 
-def known_columns(done: Mapping[str, Step], name: str) -> set[str] | None:
-    """Columns of a step's rows, own and inherited; None when an op does not say."""
+def known_columns(done: Mapping[str, Step], name: str) -> dict[str, pl.DataType] | None:
+    """Columns of a step's rows, own and inherited, with their dtypes; None when an op does not say."""
     step = done[name]
     if step.kind is Kind.SELECT:
         options = [known_columns(done, source) for source in step.inputs[: step.from_inputs]]
-        return None if any(o is None for o in options) else set().union(*[o for o in options if o is not None])
+        known = [option for option in options if option is not None]
+        return None if len(known) < len(options) else {key: value for one in known for key, value in one.items()}
     if step.source is not None:
-        return set(step.source.schema)
-    own = set(step.spec.out(step.params))
-    parents = known_columns(done, step.inputs[0]) if step.inputs and step.kind is not Kind.MERGE else set()
-    return None if not own or parents is None else own | parents
+        return dict(step.source.schema)
+    own = dict(step.spec.out(step.params))
+    parents = known_columns(done, step.inputs[0]) if step.inputs and step.kind is not Kind.MERGE else {}
+    return None if not own or parents is None else {**parents, **own}
 
 
 def _check_columns(loaded: LoadedRecipe, step: Step, done: Mapping[str, Step]) -> None:
-    """An op that reads a column nobody writes is a mistake of the recipe, found before anything runs."""
+    """An op that reads a column nobody writes, or text where there is none, is a mistake of the recipe, found before
+    anything runs."""
     read = [(source, step.spec.columns(step.params)) for source in step.inputs[: step.from_inputs]]
-    read += [(source, step.spec.func.against(step.params)) for source in step.decl.compared]
+    compared = step.spec.func.against(step.params) if step.decl.compared else ()
+    read += [(source, compared) for source in step.decl.compared]
     for name in step.decl.heard:
         hidden = next((column for column in step.spec.columns(step.params) if column.startswith(f"{name}.")), None)
         if hidden is not None:
             raise loaded.error(f"{step.spec.name} reads the column {hidden!r} of the rows, which is called like what "
                                f"{name!r} says of them: rename the step", *step.at, "verdicts")
+    others = [known_columns(done, source) for source in step.decl.compared]
+    told = {column for known in others for column in known or ()}
     for source, columns in read:
         known = known_columns(done, source)
-        some = step.spec.takes_some and source in step.decl.compared
-        if known is None or (some and any(column in known for column in columns)):
+        if known is None:
             continue
+        some = step.spec.takes_some and source in step.decl.compared and any(column in known for column in columns)
         for column in columns:
-            if column not in known:
-                close = difflib.get_close_matches(column, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+            if column not in known and not (some and (column in told or None in others)):
                 raise loaded.error(f"{step.spec.name} reads the column {column!r}, which {source!r} does not have"
-                                   f"{hint} (it has {', '.join(sorted(known))})", *step.at, "params")
+                                   f"{near(column, known)} (it has {', '.join(sorted(known))})", *step.at, "params")
+        _check_texts(loaded, step, source, {column: known[column] for column in columns if column in known})
+
+
+def _check_texts(loaded: LoadedRecipe, step: Step, source: str, read: Mapping[str, pl.DataType]) -> None:
+    """What an op takes for text holds text."""
+    for column in step.spec.texts(step.params) if step.spec.texts is not None else ():
+        if read.get(column, pl.String()) not in (pl.String, pl.Null):
+            raise loaded.error(f"{step.spec.name} reads the column {column!r} as text, and {source!r} has "
+                               f"{read[column]} there: name a text column", *step.at, "params")
 
 
 def _check_names(loaded: LoadedRecipe, steps: Mapping[str, Step]) -> None:

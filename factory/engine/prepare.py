@@ -304,11 +304,15 @@ def _prepare_global(step: Step, warehouse: Warehouse, call: StepCall, inputs: li
     shards = [dict(shard) for shard in work.shards if not shard.get("input")]
     measured = shards
     if step.spec.compares:  # the same rows may be in two datasets of `against`; they are measured once
-        others = {str(shard["digest"]): dict(shard) for shard in work.shards if shard.get("input")}
+        others: dict[str, dict[str, Any]] = {}
+        for shard in (dict(shard) for shard in work.shards if shard.get("input")):
+            held = others.get(shard["digest"], {}).get("held", [])
+            others[shard["digest"]] = {**shard, "held": [*held, shard["input"]]}
         own = {str(shard["digest"]): shard for shard in shards} if step.spec.measures_both else {}
         measured = list({**own, **others}.values())
     module = f"{KINDS}.collective"
-    merge = {"number": 0, "measured": [{"digest": s["digest"], "input": s.get("input", 0)} for s in measured],
+    named = [{"digest": s["digest"], "input": s.get("input", 0), "held": s.get("held", [0])} for s in measured]
+    merge = {"number": 0, "measured": named,
              "rows": sum(int(str(s["rows"])) for s in shards)}
     groundwork = [Task(f"{module}:run_partial", call, shard, step.name) for shard in measured]
     stages = [[Task(f"{module}:run_merge_partials", call, merge, step.name)]]

@@ -3,57 +3,62 @@
 R1's language consistency (R1 paper, equation 7) is Num(words in the target language) / Num(words) over the chain of
 thought. The paper does not say how a word gets its language; here:
 
-1. Formulas, code, URLs and tags are masked (`filters.masking`). Words are runs of letters of one script; Han, Kana and
-   other scripts without spaces count one word per character. Numbers, names with digits or underscores and single
-   Latin or Greek letters (variables) are no words.
-2. Words form *units*: stretches of one script within a sentence or line, at most 60 words long.
-3. A script that one language owns decides (Hangul: Korean; Kana in the unit: Japanese; Han alone: Chinese). Else
-   fastText's lid.176 reads the unit. It answers for the target where it gives the target a fair chance, and for
-   another language only where it is sure, surer for short units than for long ones.
-4. A unit too short or too unclear takes the language of its nearest decided neighbours of the same script (the target
-   if they disagree); without any, the target if that is written in this script, else it stays `und`, foreign to all.
+1. What is no prose is skipped (`langmix.scan`): LaTeX, fenced and inline code, lines of bare code, URLs, tags, numbers,
+   identifiers, quoted names, single letters. Words are runs of letters of one script; Han, kana and other scripts
+   without spaces count one word per character.
+2. A script that one language owns decides (Hangul: Korean; Han: Chinese, or Japanese beside kana).
+3. Where languages share a script a change-point test over the words decides (`langmix.runs`; Page 1954, CUSUM): each
+   word speaks for or against each language by how frequent it is in them, an unknown one by its trigrams. A stretch of
+   another language is foreign where its evidence is strong; lid.176 is asked where it is in doubt. So a stretch need
+   not be a whole sentence, and one odd word is none.
+4. A *foreign sentence* is a stretch of foreign words as long as a sentence: 4 words of the target's script, 3 of
+   another, 6 characters of a script without spaces; English words in a text of another script, which may be terms, are
+   one from 5 words without capitals on, 2 of them function words (`langmix.tally`).
 
-A stretch of foreign words inside a sentence of the same script is therefore not seen: the grain is the sentence.
-The reason code is `mixed_language`.
+The target is a given language, or that of the prompt (`langmix.targets`: by its words, by lid.176 where they leave
+doubt). Languages beyond the tables are measured by lid.176 alone (`language_outside`). The reason code is
+`mixed_language`.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import polars as pl
 from pydantic import Field, field_validator
 
 from factory.engine.errors import OpError
-from factory.engine.op import SCORE_SCHEMA, Kind, OpContext, Params, op
+from factory.engine.op import Kind, OpContext, Params, op
 from factory.engine.text import split_response
-from factory.filters.languages import (
-    UNDECIDED,
-    Unit,
-    canonical,
-    find_target,
-    find_units,
-    known_languages,
-    main_language,
-    resolve,
-)
-from factory.filters.masking import mask, read_texts
+from factory.filters.langmix.lanes import fold, number_of
+from factory.filters.masking import read_texts
 
+_SHARES = pl.List(pl.Struct({"language": pl.String(), "words": pl.Int32(), "segments": pl.Int32()}))
+_OF_PART: dict[str, pl.DataType] = {
+    "consistency": pl.Float64(), "words": pl.Int32(), "foreign_words": pl.Int32(), "foreign_sentences": pl.Int32(),
+    "languages": _SHARES, "foreign_run": pl.String(), "foreign_run_language": pl.String(),
+    "foreign_run_at": pl.Int64(), "foreign_run_end": pl.Int64()}
 _OUT: dict[str, pl.DataType] = {
-    "language": pl.String(), "target": pl.String(), "consistency": pl.Float64(), "consistency_thinking": pl.Float64(),
-    "consistency_answer": pl.Float64(), "switches": pl.Int32(), "foreign_run": pl.String(), "words": pl.Int32(),
-}
+    "language": pl.String(), "target": pl.String(), "consistency": pl.Float64(), "switches": pl.Int32(),
+    "words": pl.Int32(), "foreign_sentences": pl.Int32(), "foreign_run": pl.String(),
+    "foreign_run_language": pl.String(), "foreign_run_at": pl.Int64(), "foreign_run_end": pl.Int64(),
+    **{f"{name}_{part}": dtype for part in ("thinking", "answer") for name, dtype in _OF_PART.items()}}
+_KERNELS = tuple(f"factory.filters.langmix.{name}" for name in (
+    "charset", "code_lines", "fences", "formulas", "grams", "kernel", "labels", "lanes", "letters", "lid", "masks",
+    "measure", "model", "names", "runs", "scan", "score", "tally", "targets", "words"))
 
 
 class LanguageParams(Params):
     """`target`: `prompt` (the language of `prompt_column`; where that is too short to tell, the response's own main
-    language) or a code such as `en`. `min_consistency`: least share of target-language words that passes."""
+    language) or a code such as `en`. `min_consistency`: least share of target-language words of the thinking that
+    passes. `max_foreign_sentences`: most foreign sentences in thinking and answer together that pass (null: any)."""
 
     text: str = "response"
     target: str = "prompt"
     prompt_column: str = "prompt"
-    min_consistency: float = Field(default=0.9, ge=0, le=1)
+    min_consistency: float = Field(default=0.8, ge=0, le=1)
+    max_foreign_sentences: int | None = Field(default=0, ge=0)
 
     @field_validator("target")
     @classmethod
@@ -63,35 +68,7 @@ class LanguageParams(Params):
         return value
 
 
-_DEFAULTS = LanguageParams()
-
-
-class _Measured(NamedTuple):
-    """One part of a response, measured against the target."""
-
-    words: int
-    share: float | None
-    run: tuple[int, int, str] | None  # offsets and language of the longest foreign run
-    languages: list[str]
-
-
-def _measure(units: list[Unit], target: str | None) -> _Measured:
-    languages = resolve(units, target)
-    words = good = longest = current = begin = 0
-    run: tuple[int, int, str] | None = None
-    for unit, language in zip(units, languages, strict=True):
-        words += unit.words
-        if language == target:
-            good, current = good + unit.words, 0
-            continue
-        begin = begin if current else unit.start
-        current += unit.words
-        if current > longest:
-            longest, run = current, (begin, unit.end, language)
-    return _Measured(words, good / words if words else None, run, languages)
-
-
-def _prompt_text(value: Any) -> str:
+def prompt_text(value: Any) -> str:
     """A prompt is a text or a list of messages, of which the user's count."""
     if isinstance(value, list):
         return "\n".join(str(part.get("content") or "") for part in value
@@ -99,30 +76,29 @@ def _prompt_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _score(text: str, wanted: str | None, params: LanguageParams) -> tuple[Any, ...]:
-    parts = split_response(text)
-    masked = mask(parts.thinking or ""), mask(parts.answer or "")
-    thinking, answer = find_units(masked[0]), find_units(masked[1])
-    target = wanted or find_target([*thinking, *answer], "\n".join(masked))
-    in_thinking, in_answer = _measure(thinking, target), _measure(answer, target)
-    spoken = [one for one in (*in_thinking.languages, *in_answer.languages) if one != UNDECIDED]
-    switches = sum(1 for before, now in pairwise(spoken) if before != now)
-    part, text_of, base = ((in_thinking, parts.thinking, parts.thinking_at) if in_thinking.words
-                           else (in_answer, parts.answer, parts.answer_at))
-    share = 1.0 if part.share is None or target is None else part.share
-    passed, code, run = share >= params.min_consistency, None, None
-    reason = f"{part.words} words, {share:.3f} in {target}" if part.words else "no words to measure"
-    if part.words and target is None:
-        reason = f"{part.words} words, too few to tell a language"
-    if part.run and text_of is not None and target is not None:
-        begin, end, language = part.run
-        run = text_of[begin:min(end, begin + 200)]
-        if not passed:
-            code = "mixed_language"
-            reason = f"{share:.3f} of {part.words} words in {target}; {language} at {base + begin}: {run[:40]}"
-    main = main_language([*thinking, *answer], [*in_thinking.languages, *in_answer.languages])
-    return (passed, None, share, code, reason[:120], main, target, share, in_thinking.share, in_answer.share,
-            switches, run, part.words)
+def fixed_target(target: str) -> str:
+    """The folded code of a target.
+
+    Raises:
+        OpError: no language of that code is known.
+    """
+    code = fold(target)
+    if number_of(code) == 0:
+        from factory.filters.languages import known_languages
+
+        if code not in known_languages():
+            raise OpError(f"target {target!r} is not among the languages of lid.176: write an ISO 639 code such as "
+                          "'en', 'zh' or 'de'")
+    return code
+
+
+def _own_language(text: str) -> str | None:
+    from factory.filters.langmix.targets import main_languages
+
+    return main_languages([text.encode("utf-8", "replace").decode()])[0]
+
+
+_language_of = lru_cache(maxsize=4096)(_own_language)  # of prompts, which come once for every sample
 
 
 def consistency(response: str, target: str, prompt: str = "") -> float | None:
@@ -130,50 +106,53 @@ def consistency(response: str, target: str, prompt: str = "") -> float | None:
     where there is no word to measure.
 
     `target` is a language code, or `prompt` for the language of `prompt`.
+
+    Raises:
+        OpError: no language of that code is known.
     """
-    masked = mask(prompt) if target == "prompt" else ""
-    wanted = find_target(find_units(masked), masked) if target == "prompt" else canonical(target)
-    scored = _score(response, wanted, _DEFAULTS)
-    return float(scored[2]) if scored[-1] else None
+    from factory.filters.language_rows import share_of
+
+    wanted = fixed_target(target) if target != "prompt" else _language_of(prompt) or _own_language(response)
+    parts = split_response(response)
+    for text in (parts.thinking, parts.answer):
+        share = share_of(text, wanted) if text else None
+        if share is not None:
+            return share
+    return None
 
 
-@op("filter.language", version=2, kind=Kind.SCORE, params=LanguageParams, out=_OUT,
+@op("filter.language", version=3, kind=Kind.SCORE, params=LanguageParams, out=_OUT, code=_KERNELS,
     columns=lambda params: (params.text, *([params.prompt_column] if params.target == "prompt" else [])))
 def language(batch: pl.DataFrame, params: LanguageParams, ctx: OpContext) -> pl.DataFrame:
-    """Measure R1's language consistency of the thinking, and of the answer apart.
+    """Measure R1's language consistency of the thinking, and of the answer apart; find foreign sentences in both.
 
-    Columns: `language` (main language of the response, null without words), `target`, `consistency` (of the thinking;
-    of the answer where the thinking has no words; 1.0 where there are no words at all, then `words` is 0, or too
-    few to tell any language, then `target` is null),
-    `consistency_thinking` and `consistency_answer` (null without words), `switches` (changes of language in reading
-    order), `foreign_run` (the longest stretch of foreign words in the measured part, at most 200 characters, null
-    without any), `words` (of the measured part). `score` is `consistency`. Reason codes: `mixed_language`; `no_text`
+    Columns: `language` (main language of the response: that of most of its words; of a response of fewer than 20 words,
+    or with less than three quarters of them in one language, what lid.176 says where it is sure; null without words),
+    `target`, `consistency` and `words` (of the thinking; of the answer where the thinking has no words; `consistency`
+    is 1.0 where there are no words at all, or too few to tell any language, then `target` is null), `switches`
+    (changes of language from word to word), `foreign_sentences` (in thinking and answer), `foreign_run` (the longest
+    foreign stretch, at most 200 characters, of the thinking, or of the answer where only that has one of a sentence's
+    length; null without any), `foreign_run_language`, `foreign_run_at` and `foreign_run_end` (characters in the
+    response). For each part, as `…_thinking` and `…_answer`: `consistency` (null without words), `words`,
+    `foreign_words`, `foreign_sentences`, `languages` (list of language, words, segments: words and sentences by
+    language), `foreign_run`, `foreign_run_language`, `foreign_run_at`, `foreign_run_end`. `score` is `consistency`.
+    Reason codes: `mixed_language` (a share below `min_consistency`, or more than `max_foreign_sentences`); `no_text`
     (null text: undecided).
 
     Raises:
         DataError: the column does not hold text.
-        OpError: `target` is a code that the model does not know.
+        OpError: `target` is a code that no language has.
         ModelError: the language model is not installed.
     """
-    fixed = None
-    if params.target != "prompt":
-        fixed = canonical(params.target)
-        if fixed not in known_languages():
-            raise OpError(f"step {ctx.step}: params.target {params.target!r} is not among the languages of lid.176: "
-                          "write an ISO 639 code such as 'en', 'zh' or 'de'")
-    prompts = [None] * batch.height if fixed else batch[params.prompt_column].to_list()
-    targets: dict[str, str | None] = {}
-    rows: list[tuple[Any, ...]] = []
-    for text, prompt in zip(read_texts(batch, params.text), prompts, strict=True):
-        if text is None:
-            rows.append((None, None, None, "no_text", f"{params.text} is null", *[None] * len(_OUT)))
-            continue
-        wanted = fixed
-        if wanted is None:
-            asked = _prompt_text(prompt)
-            if asked not in targets:
-                masked = mask(asked)
-                targets[asked] = find_target(find_units(masked), masked)
-            wanted = targets[asked]
-        rows.append(_score(text, wanted, params))
-    return pl.DataFrame(rows, schema={**SCORE_SCHEMA, **_OUT}, orient="row")
+    from factory.filters.language_rows import score_rows
+
+    read_texts(batch.head(0), params.text)
+    prompts = None if params.target != "prompt" else [prompt_text(one) for one in batch[params.prompt_column].to_list()]
+    try:
+        wanted = fixed_target(params.target) if prompts is None else None
+    except OpError as error:
+        raise OpError(f"step {ctx.step}: params.{error}") from None
+    frame = score_rows(batch[params.text], prompts, wanted, params.min_consistency, params.max_foreign_sentences)
+    return frame.with_columns(
+        pl.when(pl.col("reason_code") == "no_text").then(pl.lit(f"{params.text} is null")).otherwise("reason")
+        .alias("reason"))

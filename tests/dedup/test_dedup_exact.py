@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.dedup.exact import Exact, ExactParams
+from factory.dedup.exact import Exact, ExactParams, normalise_text
 from factory.engine.errors import DataError
 from factory.engine.op import OpContext
 
@@ -71,3 +71,31 @@ def test_any_sharding_and_order_give_the_same_tables(texts: list[str | None], wi
     assert run(rows, [shuffled[at:at + width] for at in range(0, rows.height, width)], normalise="casefold") == whole
     kept = rows.filter(~pl.col("row_id").is_in([row for row, node in whole.items() if row != node]))
     assert run(kept, normalise="casefold") == {}
+
+
+TEXT = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+                 st.text(st.sampled_from("aAıIİßẞſsSΣσς \t\u3000\x1c\x85ﬃǰK"), max_size=12))
+
+
+@given(st.lists(TEXT, max_size=12), st.sampled_from(["none", "whitespace", "casefold"]))
+@settings(deadline=None)
+def test_equal_is_what_the_definition_says(texts: list[str], how: Any) -> None:
+    forms = [normalise_text(text, how) for text in texts]
+    nodes = run(rows_of(texts), normalise=how)
+    assert {row: nodes.get(row, row) == nodes.get(other, other) for row in range(len(texts)) for other in [0]} == {
+        row: forms[row] == forms[0] for row in range(len(texts))}
+    assert len(nodes) == sum(forms.count(form) > 1 for form in forms)
+
+
+def test_several_columns_must_all_be_the_same() -> None:
+    rows = rows_of(["a", "a", "b", "a", None, None, None], ["p", "p", "p", "q", "p", "p", None])
+    assert run(rows, text=["prompt", "response"]) == {0: 1, 1: 1, 4: 5, 5: 5}
+    assert run(rows, text=["response", "prompt"]) == {0: 1, 1: 1, 4: 5, 5: 5}
+    assert run(rows_of(["b", "a"], ["a", "b"]), text=["prompt", "response"]) == {}
+    assert run(rows_of(["", None], ["a", "a"]), text=["prompt", "response"]) == {}
+
+
+@pytest.mark.parametrize("text", ["\0" * 999, "\u200b", "🙂" * 50, "שלום עולם " * 50, "x" * 5_000_000, "\u3000" * 99])
+@pytest.mark.parametrize("how", ["none", "casefold"])
+def test_hostile_rows_survive(text: str, how: Any) -> None:
+    assert run(rows_of([text, text, "other"]), normalise=how) == {0: 1, 1: 1}

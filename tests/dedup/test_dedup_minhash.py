@@ -7,35 +7,21 @@ from typing import Any
 
 import polars as pl
 import pytest
+from dedup_rows import WORDS, corpus, crowd, gather, jaccard, rows_of, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from factory.dedup.minhash import MinHashDedup, MinHashParams, choose_bands
-from factory.engine.op import OpContext
 
-WORDS = [f"w{number}" for number in range(2000)]
 Tables = tuple[dict[int, int], list[tuple[int, int, float]]]
 
 
-def rows_of(texts: list[str | None], prompts: list[str] | None = None) -> pl.DataFrame:
-    return pl.DataFrame({"row_id": range(len(texts)), "row_key": [at.to_bytes(16, "big") for at in range(len(texts))],
-                         "response": texts, "prompt": prompts or ["p"] * len(texts)},
-                        schema_overrides={"response": pl.String, "row_key": pl.Binary, "row_id": pl.Int64})
-
-
 def run(rows: pl.DataFrame, cuts: list[pl.DataFrame] | None = None, **params: Any) -> Tables:
-    given_params = MinHashParams(**params)
-    parts = [rows] if cuts is None else cuts
-    partials = [MinHashDedup.partial(part, given_params, OpContext()) for part in parts]
-    tables = MinHashDedup.merge(partials, given_params, OpContext())
+    tables = gather(MinHashDedup, MinHashParams(**params), [rows] if cuts is None else cuts)
     assert tables["nodes"].schema == {"row_id": pl.Int64, "node": pl.Int64}
     assert tables["pairs"].schema == {"left": pl.Int64, "right": pl.Int64, "jaccard": pl.Float64}
     return dict(tables["nodes"].iter_rows()), tables["pairs"].rows()
-
-
-def text_of(start: int, end: int) -> str:
-    return " ".join(WORDS[start:end])
 
 
 def test_jaccard_is_exact() -> None:
@@ -140,3 +126,61 @@ def test_any_sharding_and_order_give_the_same_tables(texts: list[str | None], wi
     assert all(nodes[node] == node for left, right, _ in pairs for node in (left, right))
     doubles = {row for row, node in nodes.items() if row != node} | {right for _, right, _ in pairs}
     assert run(rows.filter(~pl.col("row_id").is_in(list(doubles)))) == ({}, [])
+
+
+def test_every_pair_is_found_and_its_figure_is_right() -> None:
+    texts = list(dict.fromkeys(corpus(5, 8, 9)))
+    pairs = run(rows_of(texts))[1]
+    want = {(right, left): jaccard(texts[left], texts[right]) for left in range(len(texts)) for right in range(left)}
+    assert len(pairs) > 30
+    assert all(want[left, right] == near for left, right, near in pairs)
+    assert {pair for pair, near in want.items() if 0.8 <= near < 1} <= {pair[:2] for pair in pairs}
+
+
+def test_datasketch_signatures_find_the_same_pairs() -> None:
+    texts = corpus(6, 40, 5)
+    found = [{pair for pair in run(rows_of(texts), signature=scheme)[1] if pair[2] >= 0.85}
+             for scheme in ("own", "datasketch")]
+    assert found[0] == found[1]
+    assert len(found[0]) > 20
+
+
+def test_little_memory_gives_the_same() -> None:
+    rows, params = rows_of(corpus(7, 60, 5)), MinHashParams()
+    little, much = (gather(MinHashDedup, params, [rows], memory=memory) for memory in (0, 512))
+    assert all(little[name].equals(much[name]) for name in much)
+
+
+CROWD = crowd(11, 90) + crowd(12, 300) + corpus(13, 20, 3)
+"""A family too small and one too large for every pair of a bucket, and small ones."""
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 40])
+@pytest.mark.parametrize("first", [250, 380])
+def test_what_grew_is_what_it_would_be_at_once(first: int, prompts: int) -> None:
+    """Also where buckets and scopes outgrow the size up to which every pair is compared, and nodes change names."""
+    rng = random.Random(first)
+    keys = rng.sample(range(10_000), len(CROWD) + 40)
+    texts = [*CROWD, *rng.sample(CROWD, 40)]
+    names = [str(rng.randrange(prompts)) for _ in texts]
+    parts = [rows_of(texts[at:to], names[at:to], at, keys[at:to])
+             for at, to in ((0, 100), (100, first), (first, len(texts)))]
+    params, counters = MinHashParams(scope="prompt"), dict[str, int]()
+    before = gather(MinHashDedup, params, parts[:2])
+    whole = gather(MinHashDedup, params, parts, counters=counters)
+    assert prompts > 1 or counters["pairs_left_out_of_large_buckets"] > 0
+    grown = gather(MinHashDedup, params, parts, settled=2, base=before)
+    assert whole["pairs"].height > 500
+    assert all(grown[name].equals(whole[name]) for name in whole)
+
+
+@given(st.integers(0, 99), st.sets(st.integers(0, 3), max_size=4))
+@settings(deadline=None, max_examples=15)
+def test_any_part_may_come_first(seed: int, known: set[int]) -> None:
+    texts = corpus(seed, 6, 5)
+    parts = [rows_of(texts[at:at + 8], first=at) for at in range(0, 30, 8)]
+    parts = [parts[at] for at in [*sorted(known), *sorted(set(range(4)) - known)]]
+    before = gather(MinHashDedup, MinHashParams(), parts[:len(known)])
+    whole = gather(MinHashDedup, MinHashParams(), parts)
+    grown = gather(MinHashDedup, MinHashParams(), parts, settled=len(known), base=before)
+    assert all(grown[name].equals(whole[name]) for name in whole)

@@ -6,8 +6,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from factory.engine.op import OpContext
 from factory.filters.code_blocks import CodeBlocksParams, code_blocks
@@ -59,6 +60,7 @@ def test_bare_code_in_the_thinking_counts_lines() -> None:
     row = score(response)
     assert (row["passed"], row["reason_code"], row["bare_code_lines_thinking"]) == (False, "code_in_thinking", 4)
     assert f"at {response.index('def')}: def area(r):" in row["reason"]
+    assert score(response, min_bare_lines=4)["passed"] is False
     assert score(response, min_bare_lines=5)["passed"] is True
     assert score(f"<think>Hm.</think>{BARE}")["bare_code_lines_thinking"] == 0
 
@@ -93,9 +95,37 @@ def test_null_is_undecided() -> None:
 
 
 @given(st.lists(st.one_of(st.text(), st.text("`~\n >ax", max_size=60))))
+@settings(deadline=None)
 def test_every_text_gets_a_verdict(texts: list[str]) -> None:
     batch = pl.DataFrame({"response": texts}, schema={"response": pl.String})
     out = code_blocks(batch, CodeBlocksParams(), OpContext())
     assert out.height == len(texts)
     assert out["passed"].null_count() == 0
     assert (out["passed"] == out["reason_code"].is_null()).all()
+
+
+def test_a_domain_may_hold_code() -> None:
+    batch = pl.DataFrame({"response": [f"<think>Try\n{FENCED}\n</think>4"] * 3, "domain": ["code", "math", None]})
+    params = CodeBlocksParams.model_validate({"domain_column": "domain",
+                                              "domains": {"code": {"allow_in_thinking": True}}})
+    out = code_blocks(batch, params, OpContext())
+    assert out["passed"].to_list() == [True, False, False]
+    with pytest.raises(ValidationError, match="domain_column"):
+        CodeBlocksParams.model_validate({"domains": {"code": {}}})
+
+
+def test_bare_code_in_the_answer_is_measured_and_refused_on_request() -> None:
+    response = f"é<think>Hm.</think>{BARE}"
+    row = score(response)
+    assert (row["passed"], row["bare_code_lines_answer"], row["bare_code_lines_thinking"]) == (True, 4, 0)
+    assert response[row["bare_code_answer_at"]:row["bare_code_answer_end"]] == "def area(r):"
+    assert 0.5 < row["code_share_answer"] < 1
+    assert score(response, allow_in_answer=False)["reason_code"] == "code_in_answer"
+
+
+def test_places_are_characters_of_the_response() -> None:
+    response = f"<think>好é\n{FENCED}\n</think>\n```\nx"
+    row = score(response, allow_in_thinking=True)
+    assert response[row["fenced_thinking_at"]:].startswith("```python")
+    assert response[row["unbalanced_at"]:] == "```\nx"
+    assert (row["reason_code"], row["fenced_answer"]) == ("unbalanced_fence", 1)

@@ -24,14 +24,15 @@ PICO_FINGERPRINTS = {
     "samples": "63f24347a7017a49e0103ca5e93561504790ecdf48e8ed385df747c06181cbbe",
     "correct": "cf30b7cafa47d6d6a52c07e9fe20c019ba9c640607a580a3d3362c14afe4a39b",
     "form": "f36eb476824bd722b19f5538327d18ad922f0018978706c5ae44b01f7f5f532a",
-    "clean.language": "f5ff8dc68691d16951d81312ea424f1ddddd357ee6aadb5cc34beaf55449bb8b",
-    "clean.length": "c0695bf5c356618b22c2c47f8c51d83c13fa25edce4df9e18642cc3571012d29",
-    "clean.code_blocks": "a000cb2b9db237a98364e20fc55faf6e10d6c4d16c3c7898592aacba7c03ef8f",
-    "clean.repetition": "fc4e660dbd50235e444fa843419b9de2ae8416a9cbfc19e43feb92fd4deb7d1a",
-    "copies": "fd32b88b323b77ef9fe2ce54a5493c5e425da34de5cc7978c2f6f9bde5fc2557",
-    "twins": "8b4eaedb546d51ee29ec628db09c4d0d538675394e2d13049f9cad913ee68332",
-    "reasoning": "9d93b51bc8c7a832188c930b9b441975c5b1f42fefe48f581ef563e62627263d",
-    "published": "bed436d3694af6e70a6f94a91e9ccaee2abb4a277b91a629418d607114f1d518",
+    "clean.language": "8eca1c1fe223d5e087e48b33176ef604a0da09d879266b4ec6864d5cd010a252",
+    "clean.length": "6fa8a917592d7479b88b83b7f76a5728607bdd185fe774b5b71fafe6c7ddc595",
+    "clean.paragraphs": "6fecd2780ecb5d386c0c80fceff51a2ab7c40624637509580084755bc067087b",
+    "clean.code_blocks": "c162df39ba2a643ad7203491d0cd645c5ae0e2365a110de43d0dce54ec22c079",
+    "clean.repetition": "ee30212157cc10f9c3a666cae4ebadb98da7c44beaafb0133698ecdc251d6903",
+    "copies": "66743dba9042e15769e0bf8def876b536a31e2b933628fcb062bcef798e5a8a0",
+    "twins": "4b7271a2ad2d5859ee1355acaccd69c064a11108b2040dcfba7b016fe759ab7f",
+    "reasoning": "900a3dee1adc72de361efc4d27d189747b83941d0daa27f31e3a1ce840d366a4",
+    "published": "375f4bec87bca2eb35bd50e79542323c601c2ff1e94bc9ccdd0627eff1004fdf",
 }
 BELOW_SAMPLES = ["samples", "correct", "clean.size", "twins", "chosen"]
 
@@ -137,11 +138,11 @@ def test_one_more_round_reuses_the_others(folder: Path) -> None:
 def test_composites_expand(folder: Path) -> None:
     body = recipe()
     body["steps"]["clean"] = {"op": "filter.reasoning", "from": "samples", "params": {"length": {"min_chars": 3}}}
-    parts = ["clean.language", "clean.length", "clean.code_blocks", "clean.repetition"]
+    parts = [f"clean.{part}" for part in ("language", "length", "paragraphs", "code_blocks", "repetition")]
     body["steps"]["chosen"]["where"] = ["correct", {"clean": {"undecided": "keep"}}]
     steps = planned(folder, body)
     assert [rule.step for rule in steps["chosen"].rules] == ["correct", *parts]
-    assert [rule.keep_undecided for rule in steps["chosen"].rules] == [False, True, True, True, True]
+    assert [rule.keep_undecided for rule in steps["chosen"].rules] == [False, True, True, True, True, True]
     assert steps["clean.length"].params.min_chars == 3
     body["steps"]["chosen"]["where"] = [{"clean": {"chars": {"ge": 3}}}]
     with pytest.raises(RecipeError, match=r"clean\.length"):

@@ -209,7 +209,7 @@ SEEN = {"seen": {"op": "dedup.decontaminate", "from": "long", "against": "held_o
 def test_a_rule_speaks_of_the_datasets_it_was_given(desk: Desk) -> None:
     desk.write("held_out", [*LONG[:3], SHORT[0]])
     report = desk.run({**SEEN, "mixed": mix("long", "short", shares=[4, 3], where=["seen"])})
-    assert report.manifests["mixed"].counts.reasons == {"seen.contaminated": 3}
+    assert report.manifests["mixed"].counts.reasons == {"seen.benchmark_prompt": 3}
     assert desk.kept() == sorted([*LONG[3:], *SHORT])
     turned = desk.run({**SEEN, "mixed": mix("short", "long", shares=[3, 4], where=[{"seen": {
         "contaminated": {"eq": False}}}])})
@@ -238,7 +238,7 @@ def test_reasoning_and_short_samples_as_in_the_paper(desk: Desk) -> None:
         "reasoning": {"op": "select.rejection", "from": "samples", "where": ["right", "clean"]},
         "mixed": mix("reasoning", "short", shares=[3, 1])}
     report = desk.run(steps, seed=1)
-    assert report.manifests["clean"].counts.reasons["contaminated"] > 0
+    assert report.manifests["clean"].counts.reasons["benchmark_prompt"] > 0
     mixed = report.manifests["mixed"]
     assert 0 < mixed.row_count == min(4 * 3, report.manifests["reasoning"].row_count * 4 // 3)
     held_out = set(desk.dataset("held_out").scan().collect()["prompt"])

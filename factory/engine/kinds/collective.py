@@ -8,7 +8,7 @@ measured are those of `against` (of both, if it says so), and the parts judged t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -61,7 +61,7 @@ def run_merge_partials(call: StepCall, shard: dict[str, Any], emit: Callable[[Ev
     keys = _row_keys(call, measured, tables)
     content = EMPTY
     for name in sorted(tables):
-        content = content + hash_rows(name.encode() + row for row in _encoded(tables[name], keys))
+        content = content + hash_rows(map(name.encode().__add__, _encoded(tables[name], keys)))
     rows = 0 if call.spec.judges else int(shard["rows"])  # rows are counted where they are judged
     record = finish_shard(call, MERGED, tables, Counts(owed=rows, kept=rows), content,
                           usage=Usage(seconds=clock.seconds()), counters=context.counters)
@@ -87,31 +87,34 @@ class _Frames(Sequence[pl.DataFrame]):
         return read_part(self._store, self._parts[index])
 
 
-def _row_keys(call: StepCall, measured: list[dict[str, Any]], tables: dict[str, pl.DataFrame]) -> dict[int, bytes]:
-    """The keys of the rows that the tables name."""
+def _row_keys(call: StepCall, measured: list[dict[str, Any]], tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """(row_id, row_key) of the rows that the tables name, by row_id."""
     named = [table[column] for table in tables.values() if table.columns in (list(NODES), list(PAIRS))
              for column in table.columns if column != "jaccard"]
-    if not named:
-        return {}
-    wanted = pl.concat(named).unique()
-    keys: dict[int, bytes] = {}
-    for part in partials(call, measured):
-        if part is not None:
-            frame = read_part(call.warehouse.store, part, ["row_id", "row_key"])
-            found = frame.filter(pl.col("row_id").is_in(wanted.implode()))
-            keys.update(zip(found["row_id"].to_list(), found["row_key"].to_list(), strict=True))
-    return keys
+    found = [pl.DataFrame(schema={"row_id": pl.Int64, "row_key": pl.Binary})]
+    if named:
+        wanted = pl.concat(named).unique()
+        for part in partials(call, measured):
+            if part is not None:
+                frame = read_part(call.warehouse.store, part, ["row_id", "row_key"])
+                found.append(frame.filter(pl.col("row_id").is_in(wanted.implode())))
+    return pl.concat(found).unique("row_id").sort("row_id")
 
 
-def _encoded(table: pl.DataFrame, keys: dict[int, bytes]) -> list[bytes]:
+def _encoded(table: pl.DataFrame, keys: pl.DataFrame) -> Iterator[bytes]:
     """Rows of a table with ids replaced by row keys: ids are local and must not enter a content hash."""
+    ids, names = keys["row_id"], keys["row_key"]
+
+    def keys_of(column: str) -> list[bytes]:
+        return names.gather(ids.search_sorted(table[column])).to_list()
+
     if table.columns == list(NODES):
-        return [keys[row] + keys[node] for row, node in table.iter_rows()]
+        return map(bytes.__add__, keys_of("row_id"), keys_of("node"))
     if table.columns == list(PAIRS):
-        return [b"".join(sorted((keys[left], keys[right]))) + repr(jaccard).encode()
-                for left, right, jaccard in table.iter_rows()]
+        return ((one + two if one < two else two + one) + repr(jaccard).encode() for one, two, jaccard
+                in zip(keys_of("left"), keys_of("right"), table["jaccard"].to_list(), strict=True))
     columns = [name for name in table.columns if name != "row_id"]
-    return [repr(row).encode() for row in table.select(columns).iter_rows()]
+    return (repr(row).encode() for row in table.select(columns).iter_rows())
 
 
 def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], None],
@@ -126,7 +129,8 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     assert merged is not None
     tables = {table: read_part(store, part) for table, part in merged.tables.items()}
     part = shard_input(call, shard)
-    batch = read_rows(call.input(), part, call.spec.columns(call.op_params))
+    read = getattr(call.spec.func, "judged", call.spec.columns)
+    batch = read_rows(call.input(), part, read(call.op_params))
     judged = call.spec.func().decide(batch, tables, call.op_params, context)
     kept, failures = score_outcomes(call, batch, judged)
     record = finish_scores(call, part, kept, failures, Usage(seconds=clock.seconds()), context.counters, name,

@@ -36,13 +36,14 @@ def gathering(call: StepCall, shards: Sequence[dict[str, Any]]) -> Iterator[Gath
     known = frozenset(base.facts["digests"]) if base is not None else frozenset()
     store = call.warehouse.store
     gathered = tuple(
-        GatheredPart(call.inputs[shard.get("input", 0)], wave, str(shard["digest"]) in known, _reader(call, part))
+        GatheredPart(call.inputs[shard.get("input", 0)], wave, str(shard["digest"]) in known, _reader(call, part),
+                     tuple(call.inputs[index] for index in shard.get("held", [shard.get("input", 0)])))
         for shard, part, wave in zip(shards, parts, waves, strict=True) if part is not None)
     tables: dict[str, Callable[[], pl.DataFrame]] | None = None
     if base is not None:
         tables = {name: _opener(call, part) for name, part in base.tables.items()}
     with tempfile.TemporaryDirectory(prefix="gather-", dir=store.scratch(), ignore_cleanup_errors=True) as folder:
-        yield Gathered(gathered, _rows_of(call, shards), Path(folder), tables)
+        yield Gathered(gathered, _rows_of(call, shards), Path(folder), tables, call.runtime.memory)
 
 
 def remember(call: StepCall, shards: Sequence[dict[str, Any]], merged: ShardRecord) -> None:
@@ -63,9 +64,9 @@ def _find_base(call: StepCall, digests: Sequence[str], waves: Sequence[int]) -> 
         return None
     wave_of = dict(zip(digests, waves, strict=True))
     best: ShardRecord | None = None
-    prefix = layout.work_shard(call.op_key, _MERGED).removesuffix(".json")
-    for key in store.keys(prefix):
-        record = finished_shard(call, key.rpartition("/")[2].removesuffix(".json"), call.op_key)
+    folder = layout.work_shard(call.op_key, _MERGED).rpartition("/")[0]
+    for name in sorted(key.rpartition("/")[2].removesuffix(".json") for key in store.keys(folder)):
+        record = finished_shard(call, name, call.op_key) if name.startswith(_MERGED) else None
         if record is None or (best is not None and len(record.facts["digests"]) <= len(best.facts["digests"])):
             continue
         of = set(record.facts["digests"])

@@ -1,0 +1,1 @@
+"""Compiled measurements of reasoning responses: length, paragraphs, code, repetition, structure."""
