@@ -1,6 +1,6 @@
 """filter.language for targets beyond its tables: the same columns, measured by lid.176 stretch by stretch.
 
-Slower by two orders of magnitude, and its grain is the sentence: foreign words within one are not seen.
+Far slower, and its grain is the sentence: foreign words within one are not seen.
 """
 
 from __future__ import annotations
