@@ -63,6 +63,14 @@ class Incremental:
         return ()
 
     @staticmethod
+    def about(tables: dict[str, pl.DataFrame], first: int, last: int) -> list[pl.DataFrame]:
+        """All that `decide` takes from the tables for rows with these ids."""
+        verdicts = tables.get("verdicts", pl.DataFrame(schema=_VERDICTS))
+        waves = tables.get("waves", pl.DataFrame(schema=_WAVES))
+        space = pl.col("row_id") // (1 << 40) == first // (1 << 40)
+        return [verdicts.filter(pl.col("row_id").is_between(first, last)), waves.filter(space).select("row_id", "wave")]
+
+    @staticmethod
     def partial(batch: pl.DataFrame, params: IncrementalParams, ctx: OpContext) -> pl.DataFrame:
         """Measure a batch (`minhash.measure_rows`)."""
         return measure_rows(batch, params, silent=True)

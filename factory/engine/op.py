@@ -19,7 +19,9 @@ Contracts by kind (frames are polars DataFrames; `params` is an instance of the 
              Measurements of its `where` steps that `fn.measured` names stand beside the rows as `<step>.<column>`
     GLOBAL   class: partial(batch, params, ctx) -> frame ; merge(partials, params, ctx) -> {table: frame};
              optionally decide(batch, tables, params, ctx) -> frame (as SCORE; a table without rows may be missing; it
-             reads the columns of judged(params), where there is such a method, else those of the op).
+             reads the columns of judged(params), where there is such a method, else those of the op). Verdicts on a
+             part are taken from an earlier version where about(tables, first row_id, last row_id) -> frames, all that
+             `decide` takes from the tables for these rows, has not changed.
              With against(params) -> columns it compares: a step names other datasets in `against`, of which `partial`
              and `merge` see those columns, and `decide` judges the rows of `from`; with `both = True` the rows of
              `from` are measured too, and `against` may be left out; with `some = True` a dataset of `against` need only

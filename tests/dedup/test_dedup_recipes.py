@@ -81,6 +81,8 @@ def test_increments_are_judged_in_their_order(shelf: Shelf, executor: str) -> No
     assert 10 < len(kept) < 60
     first = shelf.table(ran[0], "fresh", "scores")
     assert scores.filter(pl.col("wave") == 0).select(first.columns).sort("row_id").equals(first.sort("row_id"))
+    stored = [{part.path for part in report.manifests["fresh"].tables["scores"]} for report in ran]
+    assert stored[0] < stored[1] < stored[2]
 
 
 def test_rows_are_compared_with_other_datasets(shelf: Shelf) -> None:

@@ -2,12 +2,14 @@
 
 `partial` runs per input part and is keyed by it, so a later version pays only for its new parts. `merge` sees all
 partials and gives small tables; an op whose rows may be more than memory has `gather` in its place (`gather.py`).
-`decide`, where an op has it, judges each input part against those tables, as a score. Where an op compares, the parts
+`decide`, where an op has it, judges each input part against those tables, as a score; where the op can tell what the
+tables say about a part, verdicts are found again as long as that is the same. Where an op compares, the parts
 measured are those of `against` (of both, if it says so), and the parts judged those of `from`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +18,9 @@ import polars as pl
 from factory.engine.kinds.gather import gathering, measured_columns, partials, remember
 from factory.engine.kinds.rows import shard_input
 from factory.engine.kinds.score import finish_scores, score_outcomes
-from factory.engine.reading import read_rows
+from factory.engine.reading import InputShard, read_rows
 from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_shard
+from warehouse import layout
 from warehouse.content import EMPTY, hash_rows
 from warehouse.parts import read_part
 from warehouse.records import Counts, ShardRecord, Usage
@@ -129,11 +132,31 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     assert merged is not None
     tables = {table: read_part(store, part) for table, part in merged.tables.items()}
     part = shard_input(call, shard)
+    known = _known_by(call, part, tables)
+    earlier = finished_shard(call, known, call.op_key) if known else None
+    if earlier is not None:
+        record = earlier.model_copy(update={"shard": name, "usage": Usage(seconds=clock.seconds())})
+        store.put_if_absent(layout.work_shard(call.work_key, name), record.to_json())
+        emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
+        return record
     read = getattr(call.spec.func, "judged", call.spec.columns)
     batch = read_rows(call.input(), part, read(call.op_params))
     judged = call.spec.func().decide(batch, tables, call.op_params, context)
     kept, failures = score_outcomes(call, batch, judged)
     record = finish_scores(call, part, kept, failures, Usage(seconds=clock.seconds()), context.counters, name,
                            call.work_key)
+    if known and not record.counts.failed:
+        again = record.model_copy(update={"shard": known})
+        store.put_if_absent(layout.work_shard(call.op_key, known), again.to_json())
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
+
+
+def _known_by(call: StepCall, part: InputShard, tables: dict[str, pl.DataFrame]) -> str | None:
+    """The name of a part's verdicts for all versions whose tables say the same of it; None where the op doesn't tell
+    what they say of a part."""
+    about = getattr(call.spec.func, "about", None)
+    if about is None or part.part.min_row_id is None:
+        return None
+    said = [frame.rows() for frame in about(tables, part.part.min_row_id, part.part.max_row_id)]
+    return f"said-{part.digest}-{hashlib.sha256(repr(said).encode()).hexdigest()[:32]}"
