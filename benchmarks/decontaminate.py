@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,11 +30,9 @@ import polars as pl
 import text_corpora
 from rich.console import Console
 from rich.table import Table
+from sides import cores, finish, start
 from text_corpora_sources import read_records
 
-HERE = Path(__file__).resolve().parent
-ONE_THREAD = {"POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-              "PYTHONPATH": str(HERE.parent)}
 SETS = (("math500", "math/math500.jsonl", "problem", "unique_id"), ("gsm8k", "gsm8k/test.jsonl", "question", None),
         ("humaneval", "code/HumanEval.jsonl.gz", "prompt", "task_id"))
 SCRIPT, QUICKEST, KERNEL, WHOLE = "plain script", "quickest script", "ours", "ours, all that is stored"
@@ -66,46 +62,31 @@ def write_inputs(data: Path, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def start(python: str, script: str, spec: dict[str, Any], core: int) -> subprocess.Popen[str]:
-    """A side in a process of its own on one core."""
-    return subprocess.Popen([python, str(HERE / script), json.dumps(spec)], env={**os.environ, **ONE_THREAD}, text=True,
-                            stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-
-
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a side printed last."""
-    said, _ = process.communicate()
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, process.args))[:300]} failed with {process.returncode}")
-    found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return found
-
-
 def part_of(corpus: Path) -> str:
     """What the texts of a corpus are in a row."""
     return "trace" if corpus.stem == "long" else "prompt"
 
 
-def compare(corpus: Path, items: Path, args: argparse.Namespace, cores: list[int]) -> dict[str, dict[str, Any]]:
+def compare(corpus: Path, items: Path, args: argparse.Namespace, free: list[int]) -> dict[str, dict[str, Any]]:
     """Every side over a corpus, with the median of its seconds."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(args.rounds):  # in turn, so that a slow minute of the machine meets all
         for side in (KERNEL, WHOLE, SCRIPT, QUICKEST):
             spec = {"side": side, "corpus": str(corpus), "items": str(items), "n": args.n, "rows": args.rows,
                     "part": part_of(corpus), "rounds": 3 if side in (KERNEL, WHOLE) else 1}
-            runs.setdefault(side, []).append(finish(start(sys.executable, "decontaminate_side.py", spec, cores[0])))
+            runs.setdefault(side, []).append(finish(start("decontaminate_side.py", [json.dumps(spec)], free[0])))
     return {side: {**found[-1], "seconds": statistics.median(one["seconds"] for one in found)}
             for side, found in runs.items()}
 
 
-def on_two(corpus: Path, items: Path, args: argparse.Namespace, cores: list[int], rows: int) -> float | None:
+def on_two(corpus: Path, items: Path, args: argparse.Namespace, free: list[int], rows: int) -> float | None:
     """Wall seconds of two processes, each with half of the rows."""
-    if len(cores) < 2:
+    if len(free) < 2:
         return None
     half = (rows + 1) // 2
-    sides = [start(sys.executable, "decontaminate_side.py", {
+    sides = [start("decontaminate_side.py", [json.dumps({
         "side": WHOLE, "corpus": str(corpus), "items": str(items), "n": args.n, "start": at * half, "rows": half,
-        "part": part_of(corpus), "rounds": 3}, core) for at, core in enumerate(cores[:2])]
+        "part": part_of(corpus), "rounds": 3})], core) for at, core in enumerate(free[:2])]
     return max(float(finish(side)["wall"]) for side in sides)
 
 
@@ -114,8 +95,8 @@ def datatrove(corpus: Path, items: Path, args: argparse.Namespace, core: int) ->
     given = Path(args.peers) if args.peers else text_corpora.CACHE / "peers" / "filters"
     if not (given / "bin" / "python").exists():
         return None
-    return finish(start(str(given / "bin" / "python"), "decontaminate_datatrove.py", {
-        "corpus": str(corpus), "items": str(items), "n": args.n, "rows": DATATROVE_ROWS}, core))
+    spec = {"corpus": str(corpus), "items": str(items), "n": args.n, "rows": DATATROVE_ROWS}
+    return finish(start("decontaminate_datatrove.py", [json.dumps(spec)], core, str(given / "bin" / "python")))
 
 
 def show(name: str, sides: dict[str, dict[str, Any]], wall: float | None) -> None:
@@ -158,16 +139,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.rows, args.rounds = args.rows or 1_000, 1
-    data, cores = text_corpora.find_data(args.data), sorted(os.sched_getaffinity(0))
+    data, free = text_corpora.find_data(args.data), cores()
     paths = write_inputs(data, text_corpora.cache_folder("decontaminate"))
     corpora = {"long": text_corpora.long(data), "short": text_corpora.short(data), "math train": paths["train"]}
     sides = {}
     for name, corpus in corpora.items():
-        sides[name] = compare(corpus, paths["items"], args, cores)
+        sides[name] = compare(corpus, paths["items"], args, free)
         shown = dict(sides[name])
-        if name == "long" and (beside := datatrove(corpus, paths["items"], args, cores[0])) is not None:
+        if name == "long" and (beside := datatrove(corpus, paths["items"], args, free[0])) is not None:
             shown[f"datatrove, first {beside['rows']} rows"] = beside
-        show(name, shown, on_two(corpus, paths["items"], args, cores, sides[name][KERNEL]["rows"]))
+        show(name, shown, on_two(corpus, paths["items"], args, free, sides[name][KERNEL]["rows"]))
     same = all(found[KERNEL]["digest"] == found[SCRIPT]["digest"] for found in sides.values())
     real = contamination(data)
     console.print("MATH train, exact mode:", real)

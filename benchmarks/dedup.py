@@ -22,12 +22,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
-import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -36,48 +33,16 @@ import text_corpora
 from dedup_million import grown, million
 from rich.console import Console
 from rich.table import Table
+from sides import cores, finish, peer_python, start
 from text_corpora_plant import jaccard_of
 
-HERE = Path(__file__).resolve().parent
-ONE_THREAD = {"POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-              "PYTHONPATH": str(HERE.parent)}
 PEERS = ("rensa", "datasketch")
 console = Console(width=130)
 
 
-def peer_python(given: str | None) -> str:
-    """The interpreter of an environment with `dedup_peers.txt`: the one given, or one that is made once."""
-    folder = Path(given) if given else text_corpora.cache_folder("peers") / "dedup"
-    python = folder / "bin" / "python"
-    if given is None and not (folder / "installed").exists():
-        print("installing rensa and datasketch into an environment of their own …", file=sys.stderr, flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r",
-                        HERE / "dedup_peers.txt"], check=True)
-        (folder / "installed").touch()
-    if not python.exists():
-        sys.exit(f"{folder} is no virtual environment: --peers names one with {HERE / 'dedup_peers.txt'} installed")
-    return str(python)
-
-
-def start(words: list[str], core: int) -> subprocess.Popen[str]:
-    """A side in a process of its own on one core."""
-    return subprocess.Popen(words, env={**os.environ, **ONE_THREAD}, text=True, stdout=subprocess.PIPE,
-                            preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-
-
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a side printed last."""
-    said, _ = process.communicate()
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, process.args))[:300]} failed with {process.returncode}")
-    found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return found
-
-
 def ours(core: int, **spec: Any) -> subprocess.Popen[str]:
     """One of our sides."""
-    return start([sys.executable, str(HERE / "dedup_ours.py"), json.dumps(spec)], core)
+    return start("dedup_ours.py", [json.dumps(spec)], core)
 
 
 def medians(sides: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,27 +50,27 @@ def medians(sides: list[dict[str, Any]]) -> dict[str, Any]:
     return {**sides[-1], "seconds": statistics.median(side["seconds"] for side in sides)}
 
 
-def speed(name: str, corpus: Path, python: str, rounds: int, cores: list[int]) -> dict[str, dict[str, Any]]:
+def speed(name: str, corpus: Path, python: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Print the speed of all sides over a corpus; what each printed."""
+    free = cores()
     runs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(rounds):  # in turn, so that a slow minute of the machine meets all
         for who in PEERS:
-            runs.setdefault(who, []).append(finish(start([python, str(HERE / "dedup_peer.py"), who, str(corpus)],
-                                                         cores[0])))
-        runs.setdefault("ours", []).append(finish(ours(cores[0], corpus=str(corpus), rounds=3)))
+            runs.setdefault(who, []).append(finish(start("dedup_peer.py", [who, str(corpus)], free[0], python)))
+        runs.setdefault("ours", []).append(finish(ours(free[0], corpus=str(corpus), rounds=3)))
     sides = {who: medians(found) for who, found in runs.items()}
     sides["ours, datasketch's signatures"] = finish(
-        ours(cores[0], corpus=str(corpus), rounds=1, signature="datasketch"))
+        ours(free[0], corpus=str(corpus), rounds=1, signature="datasketch"))
     best = sides["ours"]
     table = Table(f"{name}: {best['rows']:,} rows, {best['bytes'] / 1e6:.0f} MB", "MB/s", "rows/s", "ours ÷ it",
                   "peak MB")
     for who, side in sides.items():
         table.add_row(who, f"{side['bytes'] / 1e6 / side['seconds']:.2f}", f"{side['rows'] / side['seconds']:,.0f}",
                       f"{side['seconds'] / best['seconds']:.1f}", f"{side['peak_mb']:.0f}")
-    if len(cores) > 1:
+    if len(free) > 1:
         half = best["rows"] // 2
         parts = [ours(core, corpus=str(corpus), start=at * half, rows=half, rounds=3, whole=False)
-                 for at, core in enumerate(cores[:2])]
+                 for at, core in enumerate(free[:2])]
         wall = max(finish(part)["wall"] for part in parts)
         table.add_row("ours, partials on two cores", f"{best['bytes'] / 1e6 / wall:.2f}", f"{best['rows'] / wall:,.0f}",
                       "", "wall time")
@@ -162,12 +127,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, help="rows of the last two parts (default: a million)")
     args = parser.parse_args()
-    data, cores = text_corpora.find_data(args.data), sorted(os.sched_getaffinity(0))
-    python, rounds = peer_python(args.peers), 1 if args.quick else args.rounds
+    data = text_corpora.find_data(args.data)
+    python, rounds = peer_python("dedup", args.peers), 1 if args.quick else args.rounds
     files = {"LONG": (text_corpora.long_small if args.quick else text_corpora.long)(data)}
     if not args.quick:
         files["SHORT"] = text_corpora.short(data)
-    sides = {name: speed(name, path, python, rounds, cores) for name, path in files.items()}
+    sides = {name: speed(name, path, python, rounds) for name, path in files.items()}
     texts = {name: dict(pl.read_parquet(path).select("id", "text").iter_rows()) for name, path in files.items()}
     planted = {name: pl.read_parquet(text_corpora.planted(data, name.lower())) for name in files}
     found = quality(sides, planted, texts, 2000)

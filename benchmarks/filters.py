@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -32,52 +29,14 @@ import polars as pl
 import text_corpora
 from rich.console import Console
 from rich.table import Table
+from sides import cores, finish, peer_python, start
 
-HERE = Path(__file__).resolve().parent
-ONE_THREAD = {"POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-              "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(HERE.parent)}
-TOGETHER = ("language", "length", "paragraphs", "code_blocks", "repetition", "structure")
 console = Console(width=130)
-
-
-def peer_python(given: str | None) -> str:
-    """The interpreter of an environment with `filters_peers.txt`: the one given, or one that is made once."""
-    folder = Path(given) if given else text_corpora.cache_folder("peers") / "filters"
-    python = folder / "bin" / "python"
-    if given is None and not (folder / "installed").exists():
-        print("installing datatrove into an environment of its own …", file=sys.stderr, flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r",
-                        HERE / "filters_peers.txt"], check=True)
-        (folder / "installed").touch()
-    if not python.exists():
-        sys.exit(f"{folder} is no virtual environment: --peers names one with {HERE / 'filters_peers.txt'} installed")
-    return str(python)
-
-
-def start(words: list[str], core: int) -> subprocess.Popen[str]:
-    """A side in a process of its own on one core."""
-    return subprocess.Popen(words, env={**os.environ, **ONE_THREAD}, text=True, stdout=subprocess.PIPE,
-                            preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-
-
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a side printed last."""
-    said, _ = process.communicate()
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, process.args))[:300]} failed with {process.returncode}")
-    found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return found
 
 
 def ours(part: str, core: int = 0, **spec: Any) -> subprocess.Popen[str]:
     """One of our sides."""
-    return start([sys.executable, str(HERE / "filters_ours.py"), json.dumps({"part": part, **spec})], core)
-
-
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0))
+    return start("filters_ours.py", [json.dumps({"part": part, **spec})], core)
 
 
 def speeds(corpora: dict[str, Path], rows: dict[str, int], rounds: int) -> dict[str, float]:
@@ -118,7 +77,7 @@ def gopher(python: str, long: Path, timed_rows: int, equal_rows: int, rounds: in
         words, out, timed = Path(room) / "words.parquet", Path(room) / "values.parquet", Path(room) / "timed.parquet"
         pl.read_parquet(long).head(timed_rows).write_parquet(timed)
         given = finish(ours("words", cores()[0], corpus=str(long), rows=equal_rows, out=str(words)))
-        theirs = finish(start([python, str(HERE / "filters_gopher.py"), str(timed), str(words), str(out)], cores()[0]))
+        theirs = finish(start("filters_gopher.py", [str(timed), str(words), str(out)], cores()[0], python))
         mine = [finish(ours("together", cores()[0], corpus=str(timed), rows=None, rounds=rounds)) for _ in range(2)]
         wanted = pl.read_parquet(out)
         equal = sum(int((column == pl.read_parquet(words)[column.name]).sum()) for column in wanted)
@@ -154,7 +113,7 @@ def main() -> None:
         found |= measure_language(corpora["LONG"], data, args.quick)
     if args.part in ("all", "repetition"):
         sizes = (200, 900, rounds) if args.quick else (600, every["LONG"], rounds)
-        found |= gopher(peer_python(args.peers), corpora["LONG"], *sizes)
+        found |= gopher(peer_python("filters", args.peers), corpora["LONG"], *sizes)
     if args.part in ("all", "speed"):
         found["all_mb_per_s"] = speeds(corpora, every, rounds)["LONG"]
         apart(corpora["LONG"], 60 if args.quick else 300)

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,9 +29,8 @@ import text_corpora
 from filters_language_labelled import MIXED, labelled_set
 from rich.console import Console
 from rich.table import Table
+from sides import cores, finish, start
 
-HERE = Path(__file__).resolve().parent
-SETTINGS = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 ROWS, QUICK_ROWS, BATCH, PASSES = 2400, 400, 2048, 3
 
 
@@ -76,31 +73,21 @@ def _side_fasttext(texts: pl.Series) -> tuple[float, float]:
 
 
 def _start(side: str, corpus: Path, first: int, rows: int, core: int) -> subprocess.Popen[str]:
-    words = [sys.executable, str(HERE / "filters_language.py"), "--side", side, str(corpus), str(first), str(rows)]
-    return subprocess.Popen(words, env={**os.environ, **SETTINGS}, text=True, stdout=subprocess.PIPE,
-                            preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-
-
-def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
-    said, _ = process.communicate()
-    if process.returncode:
-        sys.exit(f"a side of the benchmark failed with {process.returncode}")
-    found: dict[str, float] = json.loads(said.strip().splitlines()[-1])
-    return found
+    return start("filters_language.py", ["--side", side, str(corpus), str(first), str(rows)], core)
 
 
 def measure_speed(corpus: Path, rows: int, rounds: int) -> dict[str, float]:
     """Megabytes a second of both sides on one core, and of ours on two."""
-    cores = sorted(os.sched_getaffinity(0))
+    free = cores()
     speeds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for side in ("ours", "fasttext"):
-            found = _finish(_start(side, corpus, 0, rows, cores[0]))
+            found = finish(_start(side, corpus, 0, rows, free[0]))
             speeds[side].append(found["bytes"] / found["cpu"] / 1e6)
-        if len(cores) > 1:
+        if len(free) > 1:
             half = rows // 2
-            pair = [_start("ours", corpus, at * half, half, core) for at, core in enumerate(cores[:2])]
-            both = [_finish(side) for side in pair]
+            pair = [_start("ours", corpus, at * half, half, core) for at, core in enumerate(free[:2])]
+            both = [finish(side) for side in pair]
             speeds["two"].append(sum(one["bytes"] for one in both) / max(one["wall"] for one in both) / 1e6)
     return {side: statistics.median(found) for side, found in speeds.items()}
 
