@@ -38,7 +38,7 @@ def gather(frames: list[pl.DataFrame], rows: pl.DataFrame, params: MinHashParams
     """The tables of partials whose rows are in memory."""
 
     def part(frame: pl.DataFrame) -> GatheredPart:
-        return GatheredPart("corpus@1", 0, False, lambda columns: frame.select(columns or frame.columns))
+        return GatheredPart(0, False, lambda columns: frame.select(columns or frame.columns))
 
     def again(ids: pl.Series) -> pl.DataFrame:
         return rows[rows["row_id"].search_sorted(ids)]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 _MODULUS = 1 << 256
@@ -65,6 +66,15 @@ def _encode(values: pl.Series) -> list[bytes]:
         tag, spelt = b"s", values.cast(pl.String).cast(pl.Binary).to_list()
     elif dtype == pl.Boolean or dtype.is_integer():  # spelt as in JSON
         tag, spelt = b"j", values.cast(pl.String).cast(pl.Binary).to_list()
+    elif dtype == pl.Float64:  # JSON spells a finite one as Python does; nested and other values go one by one
+        return [b"n;" if value is None else b"j%d:%b" % (len(text), text)
+                if (text := repr(value).encode())[-1:] not in b"fn" else _encode_value(value)
+                for value in values.to_list()]
+    elif isinstance(dtype, pl.List):  # of evidence, most rows have none
+        filled = (values.list.len() > 0).fill_null(False)
+        encoded = np.where(values.is_null().to_numpy(), b"n;", b"j2:[]").astype(object)
+        encoded[filled.to_numpy()] = [_encode_value(value) for value in values.filter(filled).to_list()]
+        return list(encoded)
     else:
         return [_encode_value(value) for value in values.to_list()]
     return [b"n;" if value is None else b"%b%d:%b" % (tag, len(value), value) for value in spelt]

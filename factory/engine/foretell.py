@@ -88,7 +88,7 @@ def choices(plan: Plan, name: str, verdicts: Sequence[Sequence[Verdict]]) -> lis
                 undecided.append(rule.step)
                 continue
             rows = pl.DataFrame({"row_id": range(len(verdicts))}, schema={"row_id": pl.Int64})
-            for line in refused_by(rule, scores, rows).to_dicts():
+            for line in refused_by(rule, scores.lazy(), rows).to_dicts():
                 refused[line["row_id"]].append({"code": line["reason_code"], "reason": line["reason"] or ""})
         for index, reasons in enumerate(refused):
             found[index].append({"step": step.name, "refused": reasons, "open": undecided})

@@ -15,12 +15,10 @@ Read = Callable[[Sequence[str] | None], pl.DataFrame]
 
 @dataclass(frozen=True, slots=True)
 class GatheredPart:
-    """One input part's partial. `source` is the dataset that its rows were read from (`name@version`). `wave` is the
-    place of the increment that wrote its rows, from 0; rows of `against` are wave -1. `settled`: the part was there
-    when `Gathered.base` was made. `read(columns)` reads the frame. `sources` are all datasets of `against` that hold
-    these very rows: they are measured once."""
+    """One input part's partial. `wave` is the place of the increment that wrote its rows, from 0; rows of `against` are
+    wave -1. `settled`: the part was there when `Gathered.base` was made. `read(columns)` reads the frame. `sources` are
+    the datasets (`name@version`) that hold these very rows: they are measured once."""
 
-    source: str
     wave: int
     settled: bool
     read: Read

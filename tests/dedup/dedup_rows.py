@@ -85,7 +85,7 @@ def gather(op: Any, params: Any, parts: Sequence[pl.DataFrame], waves: Sequence[
         opened = {**opened, **{name: opener(base[name]) for name in ("nodes", "pairs") if name in base}}
     context = OpContext()
     with tempfile.TemporaryDirectory() as folder:
-        given = tuple(GatheredPart("rows@1", waves[at] if waves else 0, at < settled, read(frame))
+        given = tuple(GatheredPart(waves[at] if waves else 0, at < settled, read(frame))
                       for at, frame in enumerate(frames))
         tables: Tables = op.gather(Gathered(given, lambda ids: every.filter(pl.col("row_id").is_in(ids.implode())),
                                             Path(folder), opened, memory), params, context)

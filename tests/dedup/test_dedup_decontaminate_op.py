@@ -30,7 +30,7 @@ def gather(params: DecontaminateParams, *parts: tuple[str, pl.DataFrame], tmp: A
     """The tables of benchmarks given as (ref, rows)."""
     def part(ref: str, rows: pl.DataFrame) -> GatheredPart:
         partial = Decontaminate.partial(rows, params, OpContext())
-        return GatheredPart(ref, -1, False, lambda _columns: partial, (ref,))
+        return GatheredPart(-1, False, lambda _columns: partial, (ref,))
 
     gathered = Gathered(tuple(part(*each) for each in parts), lambda ids: pl.DataFrame(), tmp)
     return Decontaminate.gather(gathered, params, OpContext())

@@ -1,7 +1,7 @@
 """The compacted tables: the narrow tables of all versions, each part once, as segments sorted by id.
 
 Ten thousand small files would cost ten thousand opens. Parts are taken in the order in which they were committed and
-at most a million rows at a time, so memory is bounded by the batch, however large the warehouse.
+at most `segments.full_rows` at a time, so memory is bounded by the batch, however large the warehouse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.catalog import records
-from warehouse.catalog.segments import FULL
+from warehouse.catalog.segments import full_rows
 from warehouse.errors import NotInWarehouse, WarehouseError
 from warehouse.parts import read_file
 from warehouse.tables import COMPACTED, STANDARD_SCORES
@@ -39,7 +39,7 @@ def compact(catalog: Catalog, most: int) -> None:
     segments, unread = dict(catalog.state.segments), taken
     for table, (stored, key, schema) in COMPACTED.items():
         found = segments.get(table, [])
-        for batch in _batches(new.filter(pl.col("table_name") == stored)):
+        for batch in _batches(new.filter(pl.col("table_name") == stored), full_rows(table)):
             frame, left = _read(catalog, batch, table, schema)
             unread += left
             found = catalog.shelf.add(table, found, frame, key, most)
@@ -63,12 +63,12 @@ def mended(catalog: Catalog) -> bool:
     return any(catalog.store.size(path) == size for path, size in found.iter_rows())
 
 
-def _batches(parts: pl.DataFrame) -> list[pl.DataFrame]:
-    """Consecutive parts of at most a million rows together (or one larger part)."""
+def _batches(parts: pl.DataFrame, most: int) -> list[pl.DataFrame]:
+    """Consecutive parts of at most so many rows together (or one larger part)."""
     total = 0
     numbers, number = [], 0
     for rows in parts["rows"]:
-        if total and total + rows > FULL:
+        if total and total + rows > most:
             total, number = 0, number + 1
         total += rows
         numbers.append(number)

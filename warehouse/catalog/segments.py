@@ -1,9 +1,9 @@
 """Segments: the immutable files of a catalog table, merged by size so that their number grows with the logarithm of the
 table and never with its history.
 
-A new batch becomes a segment. Eight segments of one size class become one of the next; a segment of a million rows is
-full and stays as it is. Rows lie sorted by the table's key, and ids rise with time, so the full segments of a table
-hardly overlap and a look-up by id reads one row group of one or two of them.
+A new batch becomes a segment. Eight segments of one size class become one of the next; a segment of a million rows
+(fewer where they are wide) is full and stays as it is. Rows lie sorted by the table's key, and ids rise with time, so
+the full segments of a table hardly overlap and a look-up by id reads one row group of one or two of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from warehouse.parts import ROW_GROUP_ROWS, encoding, file_schema
 from warehouse.records import Record
 
 FAN, SMALLEST, FULL = 8, 1 << 10, 1 << 20
+_WIDE = {"verdicts": 1 << 17}  # rows of some 400 bytes, of which a sort and a file make copies
 BRIEF = 1 << 18
 """The most rows that opening a warehouse merges into one segment; larger merges wait for the end of a run or a gc."""
 
@@ -39,10 +40,21 @@ class Segment(Record):
     @property
     def size_class(self) -> int:
         """0 below 1,024 rows, one more for each factor of eight."""
-        return 0 if self.rows < SMALLEST else 1 + int(math.log(self.rows / SMALLEST, FAN) + 1e-9)
+        return _size_class(self.rows)
 
 
-_FULL_CLASS = Segment(file="", rows=FULL).size_class
+def _size_class(rows: int) -> int:
+    return 0 if rows < SMALLEST else 1 + int(math.log(rows / SMALLEST, FAN) + 1e-9)
+
+
+def full_rows(table: str) -> int:
+    """Rows from which a segment of the table is full: a million, less where rows are wide."""
+    return _WIDE.get(table, FULL)
+
+
+def _sorted(frame: pl.DataFrame, key: str | None) -> pl.DataFrame:
+    """The frame by its key; not copied where it is so already."""
+    return frame if key is None or frame[key].is_sorted() else frame.sort(key)
 
 
 class Shelf:
@@ -92,20 +104,21 @@ class Shelf:
         """The table's segments with a batch more; merges that would hold over `most` rows are left for later."""
         if frame.height == 0:
             return list(segments)
-        found = [*segments, self.write(table, frame.sort(key) if key else frame)]
+        found = [*segments, self.write(table, _sorted(frame, key))]
         return self.merge(table, found, key, most)
 
     def merge(self, table: str, segments: list[Segment], key: str | None, most: int) -> list[Segment]:
         """Merge classes that have grown full, smallest first."""
         classes: dict[int, list[Segment]] = defaultdict(list)
+        full = _size_class(full_rows(table))
         for segment in segments:
             classes[segment.size_class].append(segment)
         for size_class in sorted(classes):
             alike = classes[size_class]
-            if len(alike) < FAN or size_class >= _FULL_CLASS or sum(segment.rows for segment in alike) > most:
+            if len(alike) < FAN or size_class >= full or sum(segment.rows for segment in alike) > most:
                 continue
             frame = pl.concat([self.read(segment) for segment in alike], how="diagonal_relaxed")
-            merged = self.write(table, frame.sort(key) if key else frame)
+            merged = self.write(table, _sorted(frame, key))
             kept = [segment for segment in segments if segment not in alike]
             return self.merge(table, [*kept, merged], key, most)
         return segments

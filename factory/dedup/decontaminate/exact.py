@@ -6,7 +6,8 @@ minus sign and the hyphen, full-width and plain ASCII. Operators, signs, bracket
 differ in a sign differ. `digits=True` also makes one sign of every number (digits, with points or commas between them):
 texts that agree so are versions of one template, and only sometimes the same problem.
 
-Forms are found by hash and then compared whole: an answer is never a collision.
+Of most rows only as much is read as `HEAD` codes of the form take: no prompt begins so. The others' forms are found by
+hash and then compared whole: an answer is never a collision.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ import numpy.typing as npt
 import polars as pl
 
 from factory.text.buffers import TextBuffers, text_buffers
-from factory.text.jit import kernel
+from factory.text.jit import inlined, kernel
 from factory.text.tables import load_tables
-from factory.text.words import BASIS, STEP
+from factory.text.words import BASIS, STEP, decode
 
+from .composed import composed_buffers, composing, may_compose
 from .forms import form_table, write_form
 from .grams import find_gram, make_table
 from .index import freeze
+
+HEAD = 48
 
 
 class Forms(NamedTuple):
     """Compared forms of a benchmark's prompts, equal ones once: `codes` of form f at at[f]:at[f + 1], the first
     document with it in `document`, their hashes in `values`, and the table of `grams.make_table`. `same`: per document
-    the first with its form, -1 for a blank one."""
+    the first with its form, -1 for a blank one. `heads`: hashes of the first HEAD codes of the forms, with a table of
+    their own."""
 
     codes: npt.NDArray[np.uint32]
     at: npt.NDArray[np.int64]
@@ -39,9 +44,12 @@ class Forms(NamedTuple):
     bloom: npt.NDArray[np.uint64]
     slots: npt.NDArray[np.int32]
     same: npt.NDArray[np.int64]
+    heads: npt.NDArray[np.uint64]
+    head_bloom: npt.NDArray[np.uint64]
+    head_slots: npt.NDArray[np.int32]
 
 
-@kernel
+@inlined
 def _hash(codes: Any, at: int, stop: int) -> Any:
     value = BASIS
     for place in range(at, stop):
@@ -53,16 +61,39 @@ def _hash(codes: Any, at: int, stop: int) -> Any:
 def _all_forms(data: Any, offsets: Any, table: Any, classes: Any, digits: bool, codes: Any, at: Any,
                hashes: Any) -> Any:
     for row in range(len(offsets) - 1):
-        count = write_form(data, offsets[row], offsets[row + 1], table, classes, digits, codes[at[row]:])
+        size = offsets[row + 1] - offsets[row]
+        count, _ = write_form(data, offsets[row], offsets[row + 1], table, classes, digits, size, codes[at[row]:])
         at[row + 1] = at[row] + count
         hashes[row] = _hash(codes, at[row], at[row + 1])
 
 
 @kernel
+def _head_hashes(codes: Any, at: Any, out: Any) -> Any:
+    for form in range(len(out)):
+        out[form] = _hash(codes, at[form], min(at[form] + HEAD, at[form + 1]))
+
+
+@kernel
+def _mark_heads(data: Any, offsets: Any, table: Any, classes: Any, marks: Any, digits: bool, heads: Any,
+                out: Any) -> Any:
+    """Which texts may have a form that begins as one of a prompt: those with such a head, and those whose head NFC may
+    change, also by the character after it."""
+    values, bloom, slots = heads
+    room = np.empty(HEAD + 3, np.uint32)
+    for row in range(len(out)):
+        begin, stop = offsets[row], offsets[row + 1]
+        count, at = write_form(data, begin, stop, table, classes, digits, HEAD, room)
+        if at < stop:
+            _, at = (0, at + 1) if data[at] < 0x80 else decode(data, at, stop)
+        out[row] = may_compose(data, begin, at, marks) or (
+            count > 0 and find_gram(_hash(room, 0, min(count, HEAD)), bloom, slots, values) >= 0)
+
+
+@kernel
 def _match(data: Any, offsets: Any, table: Any, classes: Any, digits: bool, forms: Any, room: Any, found: Any) -> Any:
-    codes, at, document, values, bloom, slots, _ = forms
+    codes, at, document, values, bloom, slots = forms
     for row in range(len(offsets) - 1):
-        count = write_form(data, offsets[row], offsets[row + 1], table, classes, digits, room)
+        count, _ = write_form(data, offsets[row], offsets[row + 1], table, classes, digits, len(room), room)
         form = find_gram(_hash(room, 0, count), bloom, slots, values) if count else -1
         if form >= 0 and at[form + 1] - at[form] == count:
             same = True
@@ -72,18 +103,9 @@ def _match(data: Any, offsets: Any, table: Any, classes: Any, digits: bool, form
                 found[row] = document[form]
 
 
-def _buffers(texts: pl.Series) -> TextBuffers:
-    """The texts in NFC. Below U+0300 everything is (Unicode Standard Annex 15, section 9), and looking is cheap."""
-    texts = texts.cast(pl.String)
-    rows = texts.str.contains(r"[^\x{0}-\x{2FF}]").fill_null(False).arg_true()
-    if len(rows):
-        texts = texts.scatter(rows, texts.gather(rows).str.normalize("NFC"))
-    return text_buffers(texts)
-
-
 def index_forms(texts: pl.Series, digits: bool) -> Forms:
     """The forms of a benchmark's prompts; document d is row d. Blank texts have none."""
-    buffers, classes = _buffers(texts), load_tables().classes
+    buffers, classes = composed_buffers(texts), load_tables().classes
     codes, at = np.empty(buffers.bytes, np.uint32), np.zeros(buffers.rows + 1, np.int64)
     hashes = np.empty(buffers.rows, np.uint64)
     _all_forms(buffers.data, buffers.offsets, form_table(), classes, digits, codes, at, hashes)
@@ -94,15 +116,28 @@ def index_forms(texts: pl.Series, digits: bool) -> Forms:
     sizes = at[first + 1] - at[first]
     ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     packed = codes[np.arange(ends[-1]) + np.repeat(at[first] - ends[:-1], sizes)]
-    arrays = (packed, ends, first.astype(np.int64), values, *make_table(values), same)
+    heads = np.empty(len(values), np.uint64)
+    _head_hashes(packed, ends, heads)
+    heads = np.unique(heads)
+    arrays = (packed, ends, first.astype(np.int64), values, *make_table(values), same, heads,
+              *make_table(heads))
     return Forms(*(freeze(array) for array in arrays))
 
 
-def match_forms(texts: pl.Series, forms: Forms, digits: bool) -> npt.NDArray[np.int64]:
-    """For each text the first document with the same form, -1 where there is none (and for null)."""
-    buffers = _buffers(texts)
-    longest = int(np.diff(buffers.offsets).max(initial=0))
-    found = np.full(buffers.rows, -1, np.int64)
-    _match(buffers.data, buffers.offsets, form_table(), load_tables().classes, digits, tuple(forms),
-           np.empty(longest, np.uint32), found)
+def match_forms(texts: pl.Series, forms: Forms, digits: bool, given: TextBuffers | None = None,
+                ) -> npt.NDArray[np.int64]:
+    """For each text the first document with the same form, -1 where there is none (and for null). `given` are the
+    buffers of the texts, where there are some."""
+    given = text_buffers(texts) if given is None else given
+    table, classes = form_table(), load_tables().classes
+    found, maybe = np.full(given.rows, -1, np.int64), np.zeros(given.rows, np.bool_)
+    _mark_heads(given.data, given.offsets, table, classes, composing(), digits, tuple(forms)[7:], maybe)
+    rows = np.flatnonzero(maybe)
+    if not len(rows):
+        return found
+    buffers = composed_buffers(texts.gather(pl.Series(rows)))
+    longest = int(np.diff(buffers.offsets).max())
+    whole = np.full(len(rows), -1, np.int64)
+    _match(buffers.data, buffers.offsets, table, classes, digits, tuple(forms)[:6], np.empty(longest, np.uint32), whole)
+    found[rows] = whole
     return found

@@ -34,11 +34,13 @@ def form_table() -> npt.NDArray[np.uint32]:
 
 
 @kernel
-def write_form(data: Any, at: Any, stop: int, table: Any, classes: Any, digits: bool, out: Any) -> int:
-    """The form of data[at:stop] into `out`, which has room for stop - at codes; how many there are."""
+def write_form(data: Any, at: Any, stop: int, table: Any, classes: Any, digits: bool, most: int,
+               out: Any) -> tuple[int, Any]:
+    """The form of data[at:stop] into `out`, which has room for stop - at codes, until it has `most` (up to two more are
+    written); how many there are, and the place after the last byte that was read."""
     count, blank, number = 0, False, False
     held: Any = 0  # held: a point or comma after a number, kept if no digit follows
-    while at < stop:
+    while at < stop and count < most:
         point, after = np.int64(data[at]), at + 1
         if point >= 0x80:
             point, after = decode(data, at, stop)
@@ -67,4 +69,4 @@ def write_form(data: Any, at: Any, stop: int, table: Any, classes: Any, digits: 
     if held:
         out[count] = held
         count += 1
-    return count
+    return count, at

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from factory.text.buffers import TextBuffers
 from factory.text.jit import inlined, kernel
-from factory.text.words import mix
+from factory.text.words import mix, scan_hashes
 
 BASE = np.uint64(0xD1342543DE82EF95)
 _LEFT, _63, _6 = np.uint64(0x9E3779B97F4A7C15), np.uint64(63), np.uint64(6)
@@ -34,6 +35,21 @@ def power_of(n: int) -> np.uint64:
 def slide(value: Any, leaving: Any, entering: Any, power: Any) -> Any:
     """The window's hash when `leaving` goes (0 while the window fills) and `entering` comes."""
     return (value - leaving * power) * BASE + entering
+
+
+@inlined
+def row_grams(data: Any, at: int, stop: int, folded: Any, n: int, power: Any, out: Any) -> tuple[int, int]:
+    """The n-gram hashes of data[at:stop], as they come, into `out` with room for (stop - at) // 2 + 2; how many there
+    are, and the number of words. Of 1 to n - 1 words there is one gram, of all of them."""
+    words = scan_hashes(data, at, stop, folded, out, 0)
+    size = min(n, words)
+    value, gone = np.uint64(0), np.uint64(0)
+    for word in range(size - 1):
+        value = slide(value, gone, out[word], power)
+    for gram in range(words - size + 1 if words else 0):
+        value = slide(value, gone, out[gram + size - 1], power)
+        gone, out[gram] = out[gram], value
+    return (words - size + 1 if words else 0), words
 
 
 @inlined
@@ -56,6 +72,11 @@ def find_gram(value: Any, bloom: Any, slots: Any, values: Any) -> Any:
             return np.int64(slots[at])
         at = (at + 1) & last
     return -1
+
+
+def gram_room(texts: TextBuffers) -> Words:
+    """Room for `row_grams` of any of these texts."""
+    return np.empty(int(np.diff(texts.offsets).max(initial=0)) // 2 + 2, np.uint64)
 
 
 @kernel

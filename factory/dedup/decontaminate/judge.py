@@ -98,9 +98,9 @@ def _one_part(texts: pl.Series, part: str, opened: Opened, near_floor: float | N
         mode=pl.lit("ngram"), jaccard=pl.lit(None, pl.Float64))
     if part != "prompt" or not opened.prompts.height:
         return
-    exact = match_forms(texts, opened.exact, False)
+    exact = match_forms(texts, opened.exact, False, buffers)
     yield _whole(exact, "exact", opened)
-    yield _whole(np.where(exact < 0, match_forms(texts, opened.digits, True), -1), "digits", opened)
+    yield _whole(np.where(exact < 0, match_forms(texts, opened.digits, True, buffers), -1), "digits", opened)
     if near_floor is not None:
         found, similarity = match_near(buffers, opened.near, NEAR_WORDS, near_floor)
         same = opened.exact.same

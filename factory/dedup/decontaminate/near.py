@@ -5,8 +5,8 @@ prompts counts what a row shares with every prompt at once, and |A âˆ© B| / |A â
 nothing, which MinHash with bands does (Broder 1997); for benchmarks of millions of items `rows` takes the rows that a
 MinHash index proposes, and only those are measured.
 
-Sets are those of `dedup.shingles`: a text of fewer than n words has one shingle, all its words; one without words has
-none here, and no similar prompt.
+Sets are much as those of `dedup.minhash`: a text of fewer than n words has one shingle, all its words; one without
+words has none here, and no similar prompt.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import polars as pl
 from factory.text.buffers import TextBuffers, text_buffers
 from factory.text.jit import kernel
 from factory.text.tables import load_tables
-from factory.text.words import count_words, mix, next_word
+from factory.text.words import mix
 
-from .grams import find_gram, make_table, power_of, slide
+from .grams import find_gram, gram_room, make_table, power_of, row_grams
 from .index import freeze
 
 
@@ -39,36 +39,15 @@ class NearIndex(NamedTuple):
 
 
 @kernel
-def write_shingles(data: Any, at: int, stop: int, folded: Any, n: int, power: Any, window: Any, out: Any) -> int:
-    """Shingle hashes of data[at:stop], as they come, into `out` with room for one per word; how many there are."""
-    window[:] = 0
-    count, slot, value = 0, 0, np.uint64(0)
-    while True:
-        at, begin, _, word = next_word(data, at, stop, folded)
-        if begin < 0:
-            break
-        value = slide(value, window[slot], word, power)
-        window[slot] = word
-        slot = slot + 1 if slot + 1 < n else 0
-        count += 1
-        if count >= n:
-            out[count - n] = value
-    if 0 < count < n:
-        out[0] = value
-        return 1
-    return max(count - n + 1, 0)
-
-
-@kernel
 def _best(data: Any, offsets: Any, folded: Any, n: int, power: Any, rows: Any, index: Any, floor: float, room: Any,
           seen: Any, found: Any, similarity: Any) -> Any:
     """Into `found` and `similarity` the prompt most like each row, the first of equals, from `floor` on. `room` holds
-    the shingles of the longest row; `seen`, of a power of two of at least twice as many, the distinct ones."""
+    the grams of the longest row; `seen`, of a power of two of at least twice as many, the distinct ones."""
     values, at, prompt, sizes, bloom, slots = index
     keys, stamps = seen
-    window, shared, touched = np.zeros(n, np.uint64), np.zeros(len(sizes), np.int64), np.empty(len(sizes), np.int64)
+    shared, touched = np.zeros(len(sizes), np.int64), np.empty(len(sizes), np.int64)
     for row in rows:
-        count = write_shingles(data, offsets[row], offsets[row + 1], folded, n, power, window, room)
+        count, _ = row_grams(data, offsets[row], offsets[row + 1], folded, n, power, room)
         known = 0
         for place in range(count):
             known += find_gram(room[place], bloom, slots, values) >= 0
@@ -96,18 +75,18 @@ def _best(data: Any, offsets: Any, folded: Any, n: int, power: Any, rows: Any, i
 
 
 @kernel
-def _shingle_all(data: Any, offsets: Any, folded: Any, n: int, power: Any, out: Any, at: Any) -> Any:
-    window = np.zeros(n, np.uint64)
+def _shingle_all(data: Any, offsets: Any, folded: Any, n: int, power: Any, room: Any, out: Any, at: Any) -> Any:
     for row in range(len(offsets) - 1):
-        at[row + 1] = at[row] + write_shingles(data, offsets[row], offsets[row + 1], folded, n, power, window,
-                                               out[at[row]:])
+        count, _ = row_grams(data, offsets[row], offsets[row + 1], folded, n, power, room)
+        at[row + 1] = at[row] + count
+        out[at[row]:at[row + 1]] = room[:count]
 
 
 def index_prompts(texts: pl.Series, n: int) -> NearIndex:
     """The inverted index of a benchmark's prompts; prompt p is row p."""
     buffers = text_buffers(texts)
     hashes, at = np.empty(buffers.bytes, np.uint64), np.zeros(buffers.rows + 1, np.int64)
-    _shingle_all(buffers.data, buffers.offsets, load_tables().folded, n, power_of(n), hashes, at)
+    _shingle_all(buffers.data, buffers.offsets, load_tables().folded, n, power_of(n), gram_room(buffers), hashes, at)
     pairs = pl.DataFrame({"hash": hashes[:at[-1]], "prompt": np.repeat(np.arange(buffers.rows), np.diff(at))})
     pairs = pairs.unique().sort("hash", "prompt")
     sizes = np.bincount(pairs["prompt"].to_numpy(), minlength=buffers.rows).astype(np.int64)
@@ -125,9 +104,8 @@ def match_near(texts: TextBuffers, index: NearIndex, n: int, floor: float, rows:
         return found, similarity
     rows = np.arange(texts.rows) if rows is None else rows
     folded = load_tables().folded
-    longest = int(count_words(texts.data, texts.offsets, folded).max(initial=0)) + 1
-    size = 1 << (2 * longest).bit_length()
+    room = gram_room(texts)
+    size = 1 << (2 * len(room)).bit_length()
     seen = np.empty(size, np.uint64), np.full(size, -1, np.int64)
-    _best(texts.data, texts.offsets, folded, n, power_of(n), rows, tuple(index), floor, np.empty(longest, np.uint64),
-          seen, found, similarity)
+    _best(texts.data, texts.offsets, folded, n, power_of(n), rows, tuple(index), floor, room, seen, found, similarity)
     return found, similarity

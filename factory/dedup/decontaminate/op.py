@@ -28,8 +28,8 @@ from .verdicts import score_rows
 
 Mode = Literal["ngram", "exact", "digits", "near"]
 _CODE = tuple(f"factory.dedup.decontaminate.{name}" for name in (
-    "exact", "forms", "grams", "hits", "index", "indexing", "items", "judge", "near", "parted", "runs", "scan",
-    "schemas", "verdicts"))
+    "composed", "exact", "forms", "grams", "hits", "index", "indexing", "items", "judge", "near", "parted", "runs",
+    "scan", "schemas", "verdicts"))
 
 
 class DecontaminateParams(Params):

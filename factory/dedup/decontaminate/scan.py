@@ -4,7 +4,7 @@ A *run* is a maximal stretch of k >= n words of a row that equals, word by word 
 of a document (words as `text.words`). So a row has an n-gram of a document exactly where it has a run, for every n from
 the index's upwards: a run of k words is a hit at n = 8, 10 and 13 alike when k >= 13, and the choice can be made later.
 
-Two passes. `mark_rows` slides over every row and looks each n-gram up: it allocates nothing and decides the speed.
+Two passes. `mark_rows` takes the n-grams of every row and looks each up, which decides the speed.
 `find_runs` reads the marked rows again: each n-gram found is compared with every posting and extended both ways, and
 left out where the words before hold another n-gram from which the run was found. Of an n-gram that stands in more than
 `runs.WIDE` documents (a phrase, or the frame of a template) only the first posting is followed, so a benchmark made by
@@ -23,9 +23,8 @@ import numpy.typing as npt
 from factory.text.buffers import TextBuffers
 from factory.text.jit import kernel
 from factory.text.tables import load_tables
-from factory.text.words import next_word
 
-from .grams import find_gram, power_of, slide
+from .grams import find_gram, gram_room, power_of, row_grams
 from .index import Index
 from .runs import find_runs
 
@@ -48,31 +47,24 @@ class Runs(NamedTuple):
 
 
 @kernel
-def mark_rows(data: Any, offsets: Any, folded: Any, n: int, power: Any, bloom: Any, slots: Any, values: Any,
+def mark_rows(data: Any, offsets: Any, folded: Any, n: int, power: Any, bloom: Any, slots: Any, values: Any, room: Any,
               words: Any, marked: Any) -> Any:
-    """Words per row into `words`, and into `marked` whether the row has an n-gram of the index."""
-    window = np.zeros(n, np.uint64)
+    """Words per row into `words`, and into `marked` whether the row has an n-gram of the index. `room` holds the grams
+    of the longest row."""
     for row in range(len(offsets) - 1):
-        at, stop, count, slot, value = offsets[row], offsets[row + 1], 0, 0, np.uint64(0)
-        window[:] = 0
-        while True:
-            at, begin, _, word = next_word(data, at, stop, folded)
-            if begin < 0:
-                break
-            value = slide(value, window[slot], word, power)
-            window[slot] = word
-            slot = slot + 1 if slot + 1 < n else 0
-            count += 1
-            if count >= n and not marked[row] and find_gram(value, bloom, slots, values) >= 0:
+        grams, words[row] = row_grams(data, offsets[row], offsets[row + 1], folded, n, power, room)
+        for gram in range(grams if words[row] >= n else 0):
+            if find_gram(room[gram], bloom, slots, values) >= 0:
                 marked[row] = True
-        words[row] = count
+                break
 
 
 def search(texts: TextBuffers, index: Index) -> tuple[Runs, npt.NDArray[np.int64]]:
     """The runs of a batch, and the words of each row."""
     folded, power = load_tables().folded, power_of(index.n)
     words, marked = np.zeros(texts.rows, np.int64), np.zeros(texts.rows, np.bool_)
-    mark_rows(texts.data, texts.offsets, folded, index.n, power, index.bloom, index.slots, index.values, words, marked)
+    mark_rows(texts.data, texts.offsets, folded, index.n, power, index.bloom, index.slots, index.values,
+              gram_room(texts), words, marked)
     rows = np.flatnonzero(marked)
     longest = int(words[rows].max()) if len(rows) else 0
     room = (np.empty(longest, np.uint64), *(np.empty(longest, np.int64) for _ in range(4)))

@@ -18,7 +18,7 @@ from factory.engine.errors import DataError
 from factory.engine.gathered import Gathered
 from factory.text.buffers import text_buffers
 
-_ROWS = 8192
+_ROWS = 1024
 
 
 class Shelf:

@@ -23,7 +23,7 @@ from factory.engine.task import Clock, Event, StepCall, finish_shard, finished_s
 from warehouse import layout
 from warehouse.content import EMPTY, hash_rows
 from warehouse.parts import read_part
-from warehouse.records import Counts, ShardRecord, Usage
+from warehouse.records import Counts, Part, ShardRecord, Usage
 from warehouse.tables import NODES, PAIRS
 
 MERGED = "merged"
@@ -55,13 +55,14 @@ def run_merge_partials(call: StepCall, shard: dict[str, Any], emit: Callable[[Ev
         return done
     clock, context = Clock(), call.context()
     measured: list[dict[str, Any]] = shard["measured"]
+    parts = partials(call, measured)
     func = call.spec.func()
     if hasattr(func, "gather"):
-        with gathering(call, measured) as gathered:
+        with gathering(call, measured, parts) as gathered:
             tables: dict[str, pl.DataFrame] = func.gather(gathered, call.op_params, context)
     else:
-        tables = func.merge(_Frames(call, measured), call.op_params, context)
-    keys = _row_keys(call, measured, tables)
+        tables = func.merge(_Frames(call, parts), call.op_params, context)
+    keys = _row_keys(call, parts, tables)
     content = EMPTY
     for name in sorted(tables):
         content = content + hash_rows(map(name.encode().__add__, _encoded(tables[name], keys)))
@@ -77,8 +78,7 @@ def run_merge_partials(call: StepCall, shard: dict[str, Any], emit: Callable[[Ev
 class _Frames(Sequence[pl.DataFrame]):
     """The partials in order, each read when it is asked for."""
 
-    def __init__(self, call: StepCall, measured: list[dict[str, Any]]):
-        parts = partials(call, measured)
+    def __init__(self, call: StepCall, parts: Sequence[Part | None]):
         self._parts, self._store = [part for part in parts if part is not None], call.warehouse.store
 
     def __len__(self) -> int:
@@ -90,14 +90,14 @@ class _Frames(Sequence[pl.DataFrame]):
         return read_part(self._store, self._parts[index])
 
 
-def _row_keys(call: StepCall, measured: list[dict[str, Any]], tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+def _row_keys(call: StepCall, parts: Sequence[Part | None], tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """(row_id, row_key) of the rows that the tables name, by row_id."""
     named = [table[column] for table in tables.values() if table.columns in (list(NODES), list(PAIRS))
              for column in table.columns if column != "jaccard"]
     found = [pl.DataFrame(schema={"row_id": pl.Int64, "row_key": pl.Binary})]
     if named:
         wanted = pl.concat(named).unique()
-        for part in partials(call, measured):
+        for part in parts:
             if part is not None:
                 frame = read_part(call.warehouse.store, part, ["row_id", "row_key"])
                 found.append(frame.filter(pl.col("row_id").is_in(wanted.implode())))

@@ -7,6 +7,7 @@ what it can build on: `any` earlier set, or only one that ends where an incremen
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,9 @@ from typing import Any
 import polars as pl
 
 from factory.engine.gathered import Gathered, GatheredPart
-from factory.engine.reading import InputShard, input_shards, read_rows
+from factory.engine.reading import input_shards
 from factory.engine.task import StepCall, finished_shard
-from warehouse import Dataset, layout
-from warehouse.dataset import overlapping
+from warehouse import layout
 from warehouse.parts import read_part
 from warehouse.records import Part, ShardRecord
 
@@ -28,20 +28,19 @@ _MERGED = "merged-"
 
 
 @contextmanager
-def gathering(call: StepCall, shards: Sequence[dict[str, Any]]) -> Iterator[Gathered]:
-    """What `gather` gets for the measured shards (`digest`, `input`)."""
-    parts = partials(call, shards)
+def gathering(call: StepCall, shards: Sequence[dict[str, Any]], parts: Sequence[Part | None]) -> Iterator[Gathered]:
+    """What `gather` gets for the measured shards (`digest`, `input`), whose partials are `parts`."""
     waves = _waves(call, shards)
     base = _find_base(call, [str(shard["digest"]) for shard in shards], waves)
     known = frozenset(base.facts["digests"]) if base is not None else frozenset()
     store = call.warehouse.store
     gathered = tuple(
-        GatheredPart(call.inputs[shard.get("input", 0)], wave, str(shard["digest"]) in known, _reader(call, part),
+        GatheredPart(wave, str(shard["digest"]) in known, functools.partial(read_part, store, part),
                      tuple(call.inputs[index] for index in shard.get("held", [shard.get("input", 0)])))
         for shard, part, wave in zip(shards, parts, waves, strict=True) if part is not None)
     tables: dict[str, Callable[[], pl.DataFrame]] | None = None
     if base is not None:
-        tables = {name: _opener(call, part) for name, part in base.tables.items()}
+        tables = {name: functools.partial(read_part, store, part) for name, part in base.tables.items()}
     with tempfile.TemporaryDirectory(prefix="gather-", dir=store.scratch(), ignore_cleanup_errors=True) as folder:
         yield Gathered(gathered, _rows_of(call, shards), Path(folder), tables, call.runtime.memory)
 
@@ -98,14 +97,6 @@ def _waves(call: StepCall, shards: Sequence[dict[str, Any]]) -> list[int]:
     return [-1 if shard.get("input") else found[str(shard["digest"])] for shard in shards]
 
 
-def _reader(call: StepCall, part: Part) -> Callable[[Sequence[str] | None], pl.DataFrame]:
-    return lambda columns: read_part(call.warehouse.store, part, columns)
-
-
-def _opener(call: StepCall, part: Part) -> Callable[[], pl.DataFrame]:
-    return lambda: read_part(call.warehouse.store, part)
-
-
 def measured_columns(call: StepCall, index: int) -> tuple[str, ...]:
     """The columns that `partial` sees of an input: of a dataset of `against` those that it has, where the op is content
     with some."""
@@ -120,24 +111,16 @@ def measured_columns(call: StepCall, index: int) -> tuple[str, ...]:
 
 def _rows_of(call: StepCall, shards: Sequence[dict[str, Any]]) -> Callable[[pl.Series], pl.DataFrame]:
     """Input rows by id, from the judged dataset or from those it is compared with."""
-    found: list[tuple[Dataset, InputShard, tuple[str, ...]]] = []
-    for index in sorted({int(shard.get("input", 0)) for shard in shards}):
-        dataset = call.input(index)
-        columns = measured_columns(call, index)
-        found += [(dataset, shard, columns) for shard in input_shards(dataset)]
+    found = [(call.input(index), measured_columns(call, index))
+             for index in sorted({int(shard.get("input", 0)) for shard in shards})]
 
     def rows(ids: pl.Series) -> pl.DataFrame:
-        frames, left = [], ids.unique().sort()
-        for dataset, shard, columns in found:
-            if not left.len():
-                break
-            if not overlapping([shard.part], left):
-                continue
-            own = shard.ids if shard.ids is not None else read_part(dataset.store, shard.part, ["row_id"])["row_id"]
-            here = left.filter(left.is_in(own.implode()))
-            if here.len():
-                frames.append(read_rows(dataset, InputShard(shard.content, shard.part, here.len(), here, ""), columns))
-                left = left.filter(~left.is_in(here.implode()))
-        return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame({"row_id": ids.clear()})
+        frames, left = [pl.DataFrame({"row_id": ids.clear()})], ids.unique().sort()
+        for dataset, columns in found:
+            if left.len():
+                here = dataset.lookup(left, ["row_key", *columns])
+                frames.append(here.filter(pl.col("row_key").is_not_null()))
+                left = here.filter(pl.col("row_key").is_null())["row_id"]
+        return pl.concat(frames, how="diagonal_relaxed")
 
     return rows

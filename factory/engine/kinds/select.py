@@ -45,7 +45,7 @@ def run_select(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
         scored = call.warehouse.dataset(call.inputs[call.facts["rule_inputs"][rule.step]])
         judged = rows.filter(pl.col("_input").is_in(call.facts["rule_covers"][rule.step]))
         refused = (_by_dedup(call, rule, scored, passed) if scored.kind == "tables"
-                   else refused_by(rule, scored.table("scores").collect(), judged))
+                   else refused_by(rule, scored.table("scores"), judged))
         rejections.append(refused.with_columns(gate=pl.lit(rule.step)))
         passed = passed.join(refused.select("row_id"), on="row_id", how="anti", maintain_order="left")
         if scored.kind != "tables":
@@ -90,16 +90,17 @@ def _with_measured(rows: pl.DataFrame, step: str, scored: Dataset, names: tuple[
     return rows.join(said, on="row_id", how="left", maintain_order="left")
 
 
-def refused_by(rule: Rule, scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def refused_by(rule: Rule, scores: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows that fail a rule on a score table: `row_id`, `reason_code`, `reason`, `score`, `threshold`. Rows without a
-    score (their scoring failed) are undecided."""
+    score (their scoring failed) are undecided. Of the table only what the rule compares is read for all rows."""
     # NaN would be greater than any threshold; it says as little as null
     scores = scores.with_columns(pl.selectors.float().fill_nan(None))
-    joined = rows.select("row_id").join(scores, on="row_id", how="left", maintain_order="left")
-    known = pl.Series("row_id", scores["row_id"]) if scores.height else pl.Series("row_id", [], dtype=pl.Int64)
-    joined = joined.with_columns(_known=pl.col("row_id").is_in(known.implode()))
+    compared = list(dict.fromkeys(condition.column for condition in rule.conditions)) or ["passed"]
+    said = scores.select("row_id", *compared, _known=pl.lit(True)).collect()
+    joined = rows.select("row_id").join(said, on="row_id", how="left", maintain_order="left").with_columns(
+        pl.col("_known").fill_null(False))
     if not rule.conditions:
-        return _by_default(rule, joined)
+        return _by_default(rule, scores, joined)
     return pl.concat([_by_condition(rule, condition, joined) for condition in rule.conditions])
 
 
@@ -118,9 +119,11 @@ def _by_condition(rule: Rule, condition: Condition, joined: pl.DataFrame) -> pl.
         pl.lit(_float(condition.value), pl.Float64).alias("threshold"))
 
 
-def _by_default(rule: Rule, joined: pl.DataFrame) -> pl.DataFrame:
+def _by_default(rule: Rule, scores: pl.LazyFrame, joined: pl.DataFrame) -> pl.DataFrame:
     passed = pl.col("passed")
     fails = joined.filter(~passed) if rule.keep_undecided else joined.filter(passed.is_null() | ~passed)
+    why = scores.filter(passed.is_null() | ~passed).select("row_id", "reason_code", "reason", "score").collect()
+    fails = fails.join(why, on="row_id", how="left", maintain_order="left")
     code = pl.when(~pl.col("_known")).then(pl.lit("not_scored")).otherwise(
         pl.coalesce("reason_code", pl.when(passed.is_null()).then(pl.lit("undecided")).otherwise(pl.lit("refused"))))
     reason = pl.when(~pl.col("_known")).then(pl.lit("the step failed on this row; see failures")).otherwise(
