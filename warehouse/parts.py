@@ -128,9 +128,11 @@ def _write_table(table: pa.Table, sink: _Sink) -> None:
 
 
 def encoding(table: pa.Table, delta: Sequence[str]) -> dict[str, Any]:
-    """How Parquet is written here: zstd, the columns of `delta` as differences, the others through dictionaries."""
+    """How Parquet is written here: zstd, the columns of `delta` as differences, the others through dictionaries, but
+    for bytes, which are keys and hashes, of which no two are the same."""
+    plain = {*delta, *(field.name for field in table.schema if pa.types.is_large_binary(field.type))}
     return {"compression": "zstd", "compression_level": 3, "store_schema": True,
-            "use_dictionary": [name for name in table.column_names if name not in delta],
+            "use_dictionary": [name for name in table.column_names if name not in plain],
             "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED")}
 
 

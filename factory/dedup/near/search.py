@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from factory.dedup.near.candidates import WIDTH, Pairs, collect_pairs
-from factory.dedup.near.rows import I64, Rows, band_keys_of
+from factory.dedup.near.rows import I64, Rows, band_keys_of, order_of
 from factory.dedup.near.shelf import Shelf
 from factory.dedup.near.spill import Spill
 from factory.dedup.near.verify import Measured, verify_pairs
 from factory.engine.gathered import Gathered
+from factory.text.jit import kernel
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
-_39 = np.uint64(39)
+_38, _41, _7 = np.uint64(38), np.uint64(41), np.uint64(7)
 FEW = 2 * WIDTH + 1
 """Nodes of a scope, or rows of a bucket, of which every pair is a candidate."""
 
@@ -49,7 +50,7 @@ class Settings(NamedTuple):
 def find_nodes(rows: Rows) -> I64:
     """For each row the first row of its node."""
     columns = [rows.set_hash[:, 0], rows.set_hash[:, 1], rows.scopes]
-    order = np.lexsort(columns)
+    order = order_of(*columns)
     new = np.ones(len(order), np.bool_)
     if len(order):
         new[1:] = np.any([column[order[1:]] != column[order[:-1]] for column in columns], axis=0)
@@ -102,17 +103,38 @@ def measure_pairs(gathered: Gathered, rows: Rows, pairs: Pairs, settings: Settin
     return Measured._make(np.concatenate(one) for one in zip(*measured, strict=True))
 
 
+@kernel
+def _enter(wanted: Any, marks: Any) -> Any:
+    for at in range(len(wanted)):
+        marks[wanted[at] >> _41] |= np.uint8(1) << np.uint8((wanted[at] >> _38) & _7)
+
+
+@kernel
+def _meet(keys: Any, numbers: Any, wanted: Any, marks: Any, out_keys: Any, out_numbers: Any) -> int:
+    """Write the entries whose key is wanted; how many."""
+    count = 0
+    for row in range(len(keys)):
+        for band in range(keys.shape[1]):
+            key = keys[row, band]
+            if not (marks[key >> _41] >> np.uint8((key >> _38) & _7)) & 1:
+                continue
+            at = np.searchsorted(wanted, key)
+            if at < len(wanted) and wanted[at] == key:
+                out_keys[count], out_numbers[count] = key, numbers[row]
+                count += 1
+    return count
+
+
 def entries_among(pieces: Iterator[tuple[U64, U32]], wanted: U64) -> Iterator[tuple[U64, U32]]:
     """Of (band keys, rows) the entries whose key is one of the wanted (ascending)."""
     if not len(wanted):
         return
-    marks = np.zeros(1 << 25, np.bool_)  # 32 MB: most keys are told apart by their top 25 bits alone
-    marks[wanted >> _39] = True
+    marks = np.zeros(1 << 23, np.uint8)  # a bit for each value of a key's top 26: most are told apart by them alone
+    _enter(wanted, marks)
     for keys, numbers in pieces:
-        row, band = np.nonzero(marks[keys >> _39])
-        met = keys[row, band]
-        same = wanted[np.minimum(np.searchsorted(wanted, met), len(wanted) - 1)] == met
-        yield met[same], numbers[row[same]]
+        out_keys, out_numbers = np.empty(keys.size, np.uint64), np.empty(keys.size, np.uint32)
+        count = _meet(keys, numbers, wanted, marks, out_keys, out_numbers)
+        yield out_keys[:count], out_numbers[:count]
 
 
 def scratch_of(gathered: Gathered, name: str) -> Path:

@@ -128,15 +128,11 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
     if done is not None:
         return done
     clock, context, store = Clock(), call.context(), call.warehouse.store
-    merged = finished_shard(call, MERGED)
-    assert merged is not None
-    tables = {table: read_part(store, part) for table, part in merged.tables.items()}
-    part = shard_input(call, shard)
+    part, tables = shard_input(call, shard), _merged_tables(call)
     known = _known_by(call, part, tables)
     earlier = finished_shard(call, known, call.op_key) if known else None
     if earlier is not None:
         record = earlier.model_copy(update={"shard": name, "usage": Usage(seconds=clock.seconds())})
-        store.put_if_absent(layout.work_shard(call.work_key, name), record.to_json())
         emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
         return record
     read = getattr(call.spec.func, "judged", call.spec.columns)
@@ -150,6 +146,21 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
         store.put_if_absent(layout.work_shard(call.op_key, known), again.to_json())
     emit({"shard": shard["number"], "counts": record.counts.model_dump(), "seconds": clock.seconds()})
     return record
+
+
+_LAST: dict[tuple[str, str], dict[str, pl.DataFrame]] = {}
+
+
+def _merged_tables(call: StepCall) -> dict[str, pl.DataFrame]:
+    """The step's tables, kept for the next part that is judged by them in this process."""
+    place = (str(call.warehouse.store.root), call.work_key)
+    if place not in _LAST:
+        merged = finished_shard(call, MERGED)
+        assert merged is not None
+        tables = {name: read_part(call.warehouse.store, part) for name, part in merged.tables.items()}
+        _LAST.clear()
+        _LAST[place] = tables
+    return _LAST[place]
 
 
 def _known_by(call: StepCall, part: InputShard, tables: dict[str, pl.DataFrame]) -> str | None:
