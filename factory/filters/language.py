@@ -32,7 +32,7 @@ from factory.engine.errors import OpError
 from factory.engine.op import Kind, OpContext, Params, op
 from factory.engine.text import split_response
 from factory.filters.langmix.lanes import fold, number_of
-from factory.filters.masking import read_texts
+from factory.filters.measured import read_column
 
 _SHARES = pl.List(pl.Struct({"language": pl.String(), "words": pl.Int32(), "segments": pl.Int32()}))
 _OF_PART: dict[str, pl.DataType] = {
@@ -45,8 +45,9 @@ _OUT: dict[str, pl.DataType] = {
     "foreign_run_language": pl.String(), "foreign_run_at": pl.Int64(), "foreign_run_end": pl.Int64(),
     **{f"{name}_{part}": dtype for part in ("thinking", "answer") for name, dtype in _OF_PART.items()}}
 _KERNELS = tuple(f"factory.filters.langmix.{name}" for name in (
-    "charset", "code_lines", "fences", "formulas", "grams", "kernel", "labels", "lanes", "letters", "lid", "masks",
-    "measure", "model", "names", "runs", "scan", "score", "tally", "targets", "words"))
+    "ascii_words", "charset", "code_lines", "fences", "formulas", "grams", "kernel", "keywords", "labels",
+    "lanes", "letters", "lid", "masks", "measure", "model", "names", "runs", "scan", "score", "sentences", "tally",
+    "targets", "words"))
 
 
 class LanguageParams(Params):
@@ -146,13 +147,13 @@ def language(batch: pl.DataFrame, params: LanguageParams, ctx: OpContext) -> pl.
     """
     from factory.filters.language_rows import score_rows
 
-    read_texts(batch.head(0), params.text)
+    texts = read_column(batch, params.text)
     prompts = None if params.target != "prompt" else [prompt_text(one) for one in batch[params.prompt_column].to_list()]
     try:
         wanted = fixed_target(params.target) if prompts is None else None
     except OpError as error:
         raise OpError(f"step {ctx.step}: params.{error}") from None
-    frame = score_rows(batch[params.text], prompts, wanted, params.min_consistency, params.max_foreign_sentences)
+    frame = score_rows(texts, prompts, wanted, params.min_consistency, params.max_foreign_sentences)
     return frame.with_columns(
         pl.when(pl.col("reason_code") == "no_text").then(pl.lit(f"{params.text} is null")).otherwise("reason")
         .alias("reason"))

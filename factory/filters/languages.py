@@ -124,7 +124,7 @@ def _decide(unit: Unit, target: str | None) -> str | None:
 
 
 def resolve(units: Sequence[Unit], target: str | None) -> list[str]:
-    """One language for each unit (rules 3 and 4 of filter.language)."""
+    """One language for each unit (rules 3 and 4 above)."""
     decided = [_decide(unit, target) for unit in units]
     after: list[str | None] = [None] * len(units)
     latest: dict[str, str] = {}
@@ -146,19 +146,3 @@ def resolve(units: Sequence[Unit], target: str | None) -> list[str]:
             latest[unit.script] = own
         languages.append(own or UNDECIDED)
     return languages
-
-
-def find_target(units: Sequence[Unit], masked: str) -> str | None:
-    """The language that masked text is mainly in, from all its units together, so that units which are unclear one by
-    one still tell. None where there is too little text."""
-    weights: dict[str, float] = {}
-    for unit in units:
-        own = _decide(unit, None) if not unit.guesses else None
-        for language, p in ((own, 1.0),) if own else unit.guesses.items():
-            weights[language] = weights.get(language, 0.0) + unit.words * p
-    if not weights and units:
-        # Units each too short to ask about may be long enough together.
-        script = units[0].script
-        whole = Unit(script, 0, 0, letters=sum(unit.letters for unit in units if unit.script == script))
-        weights.update(_guess(whole, " ".join(masked.split())[:600]))
-    return min(weights, key=lambda language: (-weights[language], language)) if weights else None

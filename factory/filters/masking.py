@@ -1,11 +1,8 @@
-"""What the filters share: fetching the text column, words, fences, and hiding what is not prose.
+"""What the filters share: fetching the text column, fences, and hiding what is not prose.
 
 Masking replaces every character of a formula, code block, inline code, URL, tag or LaTeX command by a space, so the
 masked text has the length of the original and every offset into one is an offset into the other. All scanners are
 linear in the length of the text, also on input made to hurt (a million openers and no closer).
-
-A *word* is a maximal run of letters, digits and combining marks; scripts that are written without spaces (Han, Kana,
-Thai, Lao, Khmer, Burmese, Tibetan) count one word per character.
 """
 
 from __future__ import annotations
@@ -13,19 +10,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import polars as pl
-
-from factory.engine.errors import DataError
-
 KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d"
 HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 SOUTH_EAST = "\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
-SPACELESS = KANA + HAN + SOUTH_EAST
 MARKS = ("\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
          "\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0900-\u0963\u0971-\u0dff\u200c\u200d")
 """Signs that belong to a word though `\\w` leaves them out; without them Hindi falls apart at every vowel."""
-
-WORD = re.compile(rf"[{SPACELESS}]|(?:[^\W_{SPACELESS}]|[{MARKS}])+")
 
 _FENCE = re.compile(r"^([^`~\n]*)(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 _INFO = re.compile(r"[\w+#.-]{0,30}")
@@ -44,21 +34,6 @@ class Fence(NamedTuple):
     start: int
     end: int
     closed: bool
-
-
-def read_texts(batch: pl.DataFrame, column: str) -> list[str | None]:
-    """The texts of a column; a column of another type is a `DataError`."""
-    dtype = batch.schema[column]
-    if dtype not in (pl.String, pl.Null):
-        raise DataError(f"column {column!r} has type {dtype}, a filter measures text: "
-                        "name a text column with the param that names it")
-    texts: list[str | None] = batch[column].to_list()
-    return texts
-
-
-def count_words(text: str) -> int:
-    """Words of a text (see the module docstring)."""
-    return sum(1 for _ in WORD.finditer(text))
 
 
 def find_fences(text: str) -> list[Fence]:

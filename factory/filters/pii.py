@@ -26,7 +26,7 @@ from pydantic import Field, field_validator
 from factory.engine.op import SCORE_SCHEMA, Kind, OpContext, Params, op
 from factory.engine.text import Parts, split_response
 from factory.filters import pii_persons, pii_secrets
-from factory.filters.masking import read_texts
+from factory.filters.measured import read_column
 
 PiiKind = Literal["secret", "iban", "card", "email", "phone", "ip"]
 KINDS: tuple[PiiKind, ...] = ("secret", "iban", "card", "email", "phone", "ip")
@@ -144,7 +144,7 @@ def pii(batch: pl.DataFrame, params: PiiParams, ctx: OpContext) -> pl.DataFrame:
     Raises:
         DataError: the column does not hold text.
     """
-    texts = read_texts(batch, params.text)
+    texts = read_column(batch, params.text).to_list()
     kinds = _rough_kinds(batch[params.text].cast(pl.String))
     rows = [(None, None, None, "no_text", f"{params.text} is null", *[None] * len(_OUT)) if text is None
             else _score(text, kinds.get(row, ()), params) for row, text in enumerate(texts)]

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from factory.engine.errors import DataError
-from factory.filters.masking import read_texts
+from factory.filters.measured import read_column
 
 Row = list[dict[str, str]] | tuple[bool | None, str, str]
 """A conversation that ends with an answer, or why there is none: passed, reason code, reason."""
@@ -26,7 +26,7 @@ def read_rows(batch: pl.DataFrame, prompt: str, response: str, messages: str | N
         yield from _conversations(batch, messages)
         return
     lead = [] if system is None else [{"role": "system", "content": system}]
-    for asked, answer in zip(read_texts(batch, prompt), read_texts(batch, response), strict=True):
+    for asked, answer in zip(read_column(batch, prompt), read_column(batch, response), strict=True):
         if asked is None or answer is None:
             yield None, "no_text", f"{prompt if asked is None else response} is null"
         else:

@@ -52,7 +52,8 @@ def _gather(function: Callable[..., Any], files: dict[str, bytes], values: dict[
     """The files of compiled functions that `function` calls, directly or not, and the values of the globals read."""
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        called, key = getattr(value, "py_func", None), f"{function.__module__}.{function.__qualname__}.{name}"
+        called = getattr(value, "py_func", None) or getattr(value, "_defn", None)  # `_defn`: of an intrinsic
+        key = f"{function.__module__}.{function.__qualname__}.{name}"
         if called is not None and key not in values:
             values[key] = called.__qualname__
             files[called.__code__.co_filename] = _file(called.__code__.co_filename)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from factory.text.blocks import count_letters, load_block
 from factory.text.jit import inlined
 
+from .keywords import is_keyword
 from .masks import is_ascii_letter
 
 LOOK = 64
@@ -33,40 +35,23 @@ def _code_signs() -> Any:
 
 
 _SIGNS = _code_signs()
-_PLAIN = (_SIGNS == 0) | (_SIGNS == _LETTER) | (_SIGNS == _WIDE)
-
-
-def _keywords() -> Any:
-    """Keywords that begin a line of code, packed as `_first_word` packs the line's first eight letters."""
-    words = ("def", "class", "for", "while", "if", "elif", "else", "return", "import", "from", "print", "try", "except",
-             "with", "assert", "const", "let", "var", "int", "void", "public", "function", "raise", "yield", "lambda",
-             "pass", "break", "continue", "async", "await", "struct", "static")
-    return np.unique(np.array([int.from_bytes(word.encode()[-8:], "big") for word in words], np.uint64))
-
-
-_KEYWORDS = _keywords()
+_PLAIN = np.isin(_SIGNS, (0, _LETTER, _WIDE))
 
 
 @inlined
-def _first_word(data: Any, at: Any, end: Any) -> Any:
-    """The last eight letters of the run of small ASCII letters at `at`, packed into 64 bits."""
-    packed = np.uint64(0)
-    while at < end and 97 <= data[at] <= 122:
-        packed = (packed << np.uint64(8)) | np.uint64(data[at])
-        at += 1
-    return packed
-
-
-@inlined
-def _is_keyword(packed: Any) -> Any:
-    low, high = 0, len(_KEYWORDS)
-    while low < high:
-        middle = (low + high) // 2
-        if _KEYWORDS[middle] < packed:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(_KEYWORDS) and _KEYWORDS[low] == packed
+def _has_sign(data: Any, at: Any, end: Any) -> Any:
+    """Whether a sign stands in data[at:end] before a newline."""
+    at, end = np.uint64(at), np.uint64(end)
+    while at + np.uint64(8) <= end:
+        plain = True
+        for k in range(np.uint64(8)):
+            plain &= _PLAIN[data[at + k]]
+        if not plain:
+            break
+        at += np.uint64(8)
+    while at < end and _PLAIN[data[at]]:
+        at += np.uint64(1)
+    return at < end and data[at] != 0x0A
 
 
 @inlined
@@ -100,23 +85,22 @@ def is_code_line(data: Any, at: Any, end: Any) -> Any:
     begin = at
     signs: Any = 0
     words: Any = 0
-    wide, last = 0, 0
+    wide: Any = 0
+    last: Any = 0
     letter: Any = 0
     before: Any = 0  # whether the last byte, and the one before it, was a letter
     while at < end and (data[at] == 32 or data[at] == 9):
         at += 1
-    indent, begin, look = at - begin, at, min(at + LOOK, end)
-    while at < look and _PLAIN[data[np.uint64(at)]]:
-        at += 1
-    early = at < look and data[at] != 0x0A
-    if not early and not _is_keyword(_first_word(data, begin, end)):
+    indent, begin, look = at - begin, at, at + LOOK
+    if not _has_sign(data, at, min(look, end)) and not is_keyword(data, at, end):
         return False
-    at, look = begin, begin + LOOK
     while at < end:
         byte = data[np.uint64(at)]
         kind = _SIGNS[byte]
-        if at == look and signs == 0 and not _is_keyword(_first_word(data, begin, end)):
-            return False
+        if at >= look:
+            if signs == 0 and not is_keyword(data, begin, end):
+                return False
+            look = end
         if kind >= _RARE:
             if kind == _NEWLINE or words + wide > MOST_WORDS:
                 break
@@ -124,12 +108,17 @@ def is_code_line(data: Any, at: Any, end: Any) -> Any:
                 return False
         if data[at - 1] == 32 and at > begin and _begins_sentence(data, begin, at, kind):
             return False
+        run = count_letters(load_block(data, at)) if kind == _LETTER and at + 8 <= end else np.int64(0)
+        if run > 1:
+            words += 1 - (letter & before)
+            before, letter, last, at = np.int64(1), np.int64(1), np.int64(data[at + run - 1]), at + run
+            continue
         now: Any = np.int64(kind == _LETTER)
         words += now & letter & (1 - before)
         signs += np.int64(kind == 1) | (np.int64(kind == 2) & letter)
         wide += kind == _WIDE
         before, letter = letter, now
-        last = byte if byte > 32 else last
+        last = np.int64(byte) if byte > 32 else last
         at += 1
     if words + wide > MOST_WORDS:
         return False
@@ -137,4 +126,4 @@ def is_code_line(data: Any, at: Any, end: Any) -> Any:
         return True
     if wide or (signs == 0 and last != 0x3A and words > 1) or words > 10 + 3 * signs:
         return False
-    return (indent >= 2 and signs > 0 and signs * 4 >= words) or _is_keyword(_first_word(data, begin, end))
+    return (indent >= 2 and signs > 0 and signs * 4 >= words) or is_keyword(data, begin, end)

@@ -29,7 +29,8 @@ def bucket(first: Any, second: Any, third: Any) -> Any:
 @inlined
 def add_grams(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any, grams: Any, total: Any) -> Any:
     """Write into `total` (int32[32]) the sums over the word's trigrams; how many there are."""
-    total[:] = 0
+    for lane in range(32):
+        total[lane] = 0
     first: Any = 32
     second: Any = 32
     count = 0

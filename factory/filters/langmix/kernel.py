@@ -9,10 +9,9 @@ import numpy as np
 from factory.text.jit import inlined, kernel
 
 from .charset import LAST_LANE
-from .labels import label_lanes, label_owned, look_up
+from .labels import label_lanes, label_words, look_up
 from .scan import scan_text
 from .tally import GOOD, MAIN, MARGIN, SENTENCES, TARGET, WORDS, count_sentences, count_words
-from .words import SPELLED_BITS
 
 ENGLISH = 1
 """The number of English."""
@@ -20,19 +19,14 @@ CERTAIN = 10000
 
 
 @inlined
-def _work(room: Any) -> Any:
-    """Arrays for the words of a text of `room` bytes, used for one text after another."""
-    words = (np.empty(room + 1, np.int32), np.empty(room + 1, np.int32), np.empty(room + 1, np.uint64),
-             np.empty(room + 1, np.uint8), np.empty(room + 1, np.uint8), np.empty(room + 1, np.int32))
-    places = 1 << SPELLED_BITS
-    spelled = np.zeros(places, np.uint64), np.zeros((places, 32), np.int8), np.zeros(32, np.int32)
-    found = (np.empty(room + 1, np.int32), np.zeros((5, 32), np.int32), spelled)
-    return words, found, np.empty(room + 1, np.int16), np.empty((room + 2, 4), np.int32)
-
-
-@inlined
 def _is_accepted(accepted: Any, text: Any, first: Any) -> Any:
-    at = np.searchsorted(accepted[:, 0], text)
+    at, high = 0, len(accepted)
+    while at < high:
+        middle = (at + high) // 2
+        if accepted[middle, 0] < text:
+            at = middle + 1
+        else:
+            high = middle
     while at < len(accepted) and accepted[at, 0] == text:
         if accepted[at, 1] == first:
             return True
@@ -62,14 +56,16 @@ def _apply_runs(text: Any, runs: Any, found: Any, words: Any, numbers: Any, acce
 @inlined
 def _main_of(label: Any, count: Any, votes: Any) -> Any:
     """The language of most words, the lowest number of several; -1 without words."""
-    votes[:] = 0
+    for one in range(len(votes)):
+        votes[one] = 0
     main = label[0] if count else -1
     for w in range(count):
         votes[label[w]] += 1
     for one in range(len(votes)):
         if count and (votes[one] > votes[main] or (votes[one] == votes[main] and one < main)):
             main = one
-    votes[:] = 0
+    for one in range(len(votes)):
+        votes[one] = 0
     return main
 
 
@@ -112,35 +108,30 @@ def _fill_plain(sentence: Any, count: Any, target: Any, fields: Any, by_word: An
 @kernel
 def measure_batch(data: Any, begins: Any, ends: Any, targets: Any, accepted: Any, low: Any, high: Any, chars: Any,
                   model: Any, common: Any, lanes_of: Any, numbers: Any, lane_of: Any,
-                  owner: Any, japanese: Any, chinese: Any, fields: Any, by_word: Any, by_sentence: Any,
+                  owner: Any, japanese: Any, chinese: Any, work: Any, fields: Any, by_word: Any, by_sentence: Any,
                   doubts: Any) -> Any:
     """Measure text i = `data[begins[i]:ends[i]]` against language `targets[i]` (-1: its own main language).
 
     `fields` (int64[n, 12]), `by_word` and `by_sentence` (int32[n, languages]) must hold zeros. Runs with a peak of
     `high` or more are foreign, those from `low` up to it only if `accepted` (int64[?, 2]: text, first word; sorted)
     names them; the others go to `doubts` (int64[?, 5]: text, first word, start, stop, language). Returns how many
-    doubts there were, of which those that fit are stored.
+    doubts there were, of which those that fit are stored. `work`: arrays for the words of one text after another.
     """
-    page, classes, lower = chars
-    room = np.int64(0)
-    for i in range(len(begins)):
-        room = max(room, ends[i] - begins[i])
-    words, out, label, runs = _work(room)
-    start, stop, value, script, flags, sentence = words
-    sums, votes = np.zeros((4, 32), np.int32), np.zeros(by_word.shape[1], np.int32)
-    seen, asked, odds = np.zeros(256, np.int64), 0, np.empty(room + 1, np.int32)
+    words, out, label, runs, odds, sums, votes, seen, main, recent, ahead = work
+    script, sentence, asked = words[3], words[5], 0
+    for own in range(len(owner)):
+        main[own] = owner[own]
     for i in range(len(begins)):
         begin, target = begins[i], targets[i]
-        count = scan_text(data, begin, ends[i], page, classes, lower, start, stop, value, script, flags, sentence)
-        out[1][:] = 0
+        count = scan_text(data, begin, ends[i], chars, words, ahead)
         look_up(data, begin, count, words, chars, model, lanes_of, lane_of[target], out, seen)
         found = label_lanes(data, begin, words, count, seen, model, chars, common, out, lanes_of, numbers,
-                            lane_of[target], target > 0, low, high, odds, sums, runs, label)
+                            lane_of[target], target > 0, low, high, odds, sums, recent, runs, main)
         row = fields[i]
         if found == 0 and _is_plain(seen, count, lane_of[target]):
             _fill_plain(sentence, count, target, row, by_word[i], by_sentence[i])
             continue
-        label_owned(script, sentence, count, owner, chinese, japanese, target, label)
+        label_words(script, sentence, count, main, chinese, japanese, target, label)
         asked = _apply_runs(i, runs, found, words, numbers, accepted, high, label, doubts, asked)
         row[MAIN] = _main_of(label, count, votes)
         if target < 0:

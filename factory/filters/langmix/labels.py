@@ -11,7 +11,7 @@ from factory.text.jit import inlined
 from .charset import HAN, KANA, LAST_LANE, LATIN
 from .runs import find_runs
 from .sentences import find_sentences, lean_words
-from .words import find_row, row_of
+from .words import copy_row, find_row, place_of, spell
 
 JAPANESE_HEADING = 10
 """In a Japanese text this many Han characters in a sentence without kana are Chinese."""
@@ -24,27 +24,35 @@ def look_up(data: Any, begin: Any, count: Any, words: Any, chars: Any, model: An
     lane in `totals` where the target (`wanted`: its lane by script) has none. `seen` counts the words of each
     script."""
     value, script = words[2], words[3]
-    rows_at, totals, scratch = out
-    seen[:] = 0
+    rows_at, totals, spelled, row = out
+    slots, rows, known, spelled_rows = model[0], model[1], spelled[0], spelled[1]
+    for own in range(len(seen)):
+        seen[own] = 0
+    for own in range(LAST_LANE + 1):
+        for lane in range(32):
+            totals[own, lane] = 0
     for i in range(count):
         own = script[i]
         seen[own] += 1
+        ref = find_row(value[i], slots) if own <= LAST_LANE else np.int64(-1)
+        rows_at[i] = ref
         if own > LAST_LANE:
             continue
-        ref = find_row(value[i], model[0])
-        rows_at[i] = ref
         if wanted[own] >= 0:
             continue
-        row = row_of(ref, i, begin, words, own, model, chars, lanes_of, data, scratch)
+        place = place_of(value[i])
+        if ref < 0 and known[place] != value[i]:
+            spell(i, begin, words, own, model, chars, lanes_of, data, spelled)
+        copy_row(ref, rows, place, spelled_rows, row)
         for lane in range(32):
             totals[own, lane] += max(np.int32(row[lane]), -48)
 
 
 @inlined
-def label_owned(script: Any, sentence: Any, count: Any, owner: Any, chinese: Any, japanese: Any, target: Any,
+def label_words(script: Any, sentence: Any, count: Any, main: Any, chinese: Any, japanese: Any, target: Any,
                 label: Any) -> Any:
-    """Languages of the words whose script one language owns. Han is Japanese in a sentence of which kana are an eighth
-    or more, and in a Japanese text in short headings without kana."""
+    """Languages of the words by script alone (`main`: of every script). Han is Japanese in a sentence of which kana are
+    an eighth or more, and in a Japanese text in short headings without kana."""
     i = 0
     while i < count:
         stop, han, kana = i, 0, 0
@@ -54,12 +62,9 @@ def label_owned(script: Any, sentence: Any, count: Any, owner: Any, chinese: Any
             stop += 1
         japan = kana * 8 >= han + kana and kana > 0
         japan |= target == japanese and kana == 0 and han < JAPANESE_HEADING
+        main[HAN] = japanese if japan else chinese
         for at in range(i, stop):
-            own = script[at]
-            if own == HAN:
-                label[at] = japanese if japan else chinese
-            elif own > LAST_LANE:
-                label[at] = owner[own]
+            label[at] = main[script[at]]
         i = stop
 
 
@@ -81,18 +86,18 @@ def reference_of(totals: Any, own: Any, lanes: Any, lane_of_target: Any, measure
 @inlined
 def label_lanes(data: Any, begin: Any, words: Any, count: Any, seen: Any, model: Any, chars: Any, common: Any,
                 out: Any, lanes_of: Any, numbers: Any, lane_of: Any, measured: Any, low: Any,
-                high: Any, odds: Any, work: Any, runs: Any, label: Any) -> Any:
-    """Languages of the words of scripts with lanes, all taken as the reference; the runs of others go to `runs`.
+                high: Any, odds: Any, sums: Any, recent: Any, runs: Any, main: Any) -> Any:
+    """Write to `main` the languages that are the references of scripts with lanes, and to `runs` the runs of others.
     Returns how many runs there are."""
     found = 0
     for own in range(1, LAST_LANE + 1):
         if seen[own] == 0:
             continue
         reference = reference_of(out[1][own], own, lanes_of[own], lane_of[own], measured)
-        many = lean_words(own, reference, numbers[own, reference], data, begin, words, count, model, chars, lanes_of,
-                          out, label, odds)
+        main[own] = numbers[own, reference]
+        many = lean_words(own, reference, data, begin, words, count, model, chars, lanes_of, out, odds)
         found = find_sentences(own, lanes_of, reference, data, begin, words, count, model, chars, common, out, low,
-                               high, odds, many, work[0], runs, found)
+                               high, odds, many, sums[0], runs, found)
         found = find_runs(own, lanes_of, reference, data, begin, words, count, model, chars, common, out, low, odds,
-                          many, work, runs, found)
+                          many, sums, recent, runs, found)
     return found

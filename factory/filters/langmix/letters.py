@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from factory.text.jit import inlined
-from factory.text.words import BASIS, STEP, decode, mix
+from factory.text.words import BASIS, decode
 
+from .ascii_words import finish, push, read_ascii
 from .charset import DIGIT, FIRST_SPACELESS, LAST_SPACELESS, LATIN, LOWER_BELOW, MARK
+from .masks import is_ascii_letter
 
 
 @inlined
@@ -23,39 +25,23 @@ def char_at(data: Any, at: Any, end: Any, page: Any, classes: Any) -> Any:
 
 
 @inlined
-def _read_ascii(data: Any, at: Any, end: Any) -> Any:
-    """The run of ASCII letters at `at`, of which most words consist: as `read_word`, but the hash is not mixed; and
-    whether there was a small letter."""
-    value, letters, odd, small = BASIS, 0, False, False
-    while at < end:
-        byte = np.int64(data[np.uint64(at)])  # unsigned, which spares the test for a negative index
-        folded = byte | 0x20
-        if not 97 <= folded <= 122 or byte >= 0x80:
-            break
-        odd |= small and folded != byte
-        small |= folded == byte
-        letters += 1
-        value = (value ^ np.uint64(folded)) * STEP
-        at += 1
-    return at, value, letters, odd, small
-
-
-@inlined
 def read_word(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any) -> Any:
     """The word at `at`: (place after it, hash, letters, whether it is an identifier, whether it has a capital)."""
-    if 65 <= data[at] < 0x80:
-        script: Any = np.int64(LATIN)
-        capital = data[at] < 97
-        at, value, letters, odd, small = _read_ascii(data, at, end)
+    if is_ascii_letter(data[at]):
+        begin, capital = at, data[at] < 97
+        at, value, packed, many, odd, small = read_ascii(data, at, end)
         if at >= end or (data[at] < 0x80 and data[at] != 0x27):
-            return at, mix(value), letters, odd, capital
+            return at, finish(value, packed, many), at - begin, odd, capital
+        script: Any = np.int64(LATIN)
+        letters = at - begin
     else:
         code, first, after = char_at(data, at, end, page, classes)
         script = np.int64(first)
         own = script
         capital = code < LOWER_BELOW and lower[code] != code
         letters, odd, small = np.int64(own != MARK), False, not capital and own != MARK
-        value = (BASIS ^ np.uint64(lower[code] if code < LOWER_BELOW else code)) * STEP
+        folded = np.int64(lower[code]) if code < LOWER_BELOW else code
+        value, packed, many = push(BASIS, np.uint64(0), np.int64(0), folded)
         at = after
     while at < end and not FIRST_SPACELESS <= script <= LAST_SPACELESS:
         code, own, after = char_at(data, at, end, page, classes)
@@ -70,22 +56,30 @@ def read_word(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any)
         odd |= small and folded != code
         small |= folded == code and own != MARK
         letters += own != MARK
-        value = (value ^ np.uint64(folded)) * STEP
+        value, packed, many = push(value, packed, many, folded)
         at = after
-    return at, mix(value), letters, odd, capital
+    return at, finish(value, packed, many), letters, odd, capital
+
+
+def _after() -> Any:
+    table = np.zeros(256, np.uint8)
+    table[list(b"(_0123456789")] = 1
+    table[list(b"@.")] = 2
+    return table
+
+
+_AFTER = _after()
 
 
 @inlined
 def _is_identifier(data: Any, at: Any, end: Any, script: Any, letters: Any) -> Any:
     """Whether a word that ends at `at` is a name of code by what follows it; 2 if it begins an address or a path."""
-    if at >= end or script != LATIN:
+    if at >= end or _AFTER[data[np.uint64(at)]] == 0 or script != LATIN:
         return 0
     byte = data[at]
-    if byte == 0x28 or byte == 0x5F or 48 <= byte <= 57:
+    if byte != 0x40 and byte != 0x2E:
         return 1
-    if at + 1 < end and (byte == 0x40 or (byte == 0x2E and 97 <= data[at + 1] <= 122 and letters > 1)):
-        return 2
-    return 0
+    return 2 if at + 1 < end and (byte == 0x40 or (97 <= data[at + 1] <= 122 and letters > 1)) else 0
 
 
 @inlined

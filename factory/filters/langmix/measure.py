@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from . import charset as c
 from .lanes import LANES, OWNERS, languages
+from .masks import KINDS
 from .model import STEP, load_model
 from .tally import FIELDS
+from .words import SPELLED_BITS
 
 HIGH, LOW = 9 * STEP, int(6.5 * STEP)
 """Peaks (nats times STEP) from which a run of a script-mate is foreign, and from which it is doubtful."""
@@ -51,6 +53,20 @@ def _layout() -> tuple[Any, ...]:
     return lanes_of, numbers, lane_of, owner, known.index("ja"), known.index("zh")
 
 
+def _work(room: int, known: int) -> tuple[Any, ...]:
+    """Arrays for the words of a text of up to `room` bytes, so that nothing is allocated in the kernel: words (start,
+    stop, hash, script, flags, sentence), what is found of them (row, sums by lane, spelled rows, a row), labels, runs,
+    odd words, sums of `runs.step`, votes, words by script, language by script, last words, closers of `masks`."""
+    ints, places = np.empty((5, room + 1), np.int32), 1 << SPELLED_BITS
+    words = (ints[0], ints[1], np.empty(room + 1, np.uint64), np.empty(room + 1, np.uint8),
+             np.empty(room + 1, np.uint8), ints[2])
+    spelled = np.zeros(places, np.uint64), np.zeros((places, 32), np.int8), np.zeros(32, np.int32)
+    found = ints[3], np.zeros((5, 32), np.int32), spelled, np.empty(32, np.int8)
+    return (words, found, np.empty(room + 1, np.int16), np.empty((room + 2, 4), np.int32), ints[4],
+            np.zeros((4, 32), np.int32), np.zeros(known, np.int32), np.zeros(256, np.int64),
+            np.zeros(c.SCRIPTS, np.int16), np.zeros(4, np.uint64), np.zeros(KINDS, np.int64))
+
+
 def measure(data: npt.NDArray[np.uint8], begins: Ints, ends: Ints, targets: Ints, judge: Any = None,
             low: int = LOW, high: int = HIGH) -> Measured:
     """Measure texts `data[begins[i]:ends[i]]` (valid UTF-8) against languages by number (-1: the text's own).
@@ -60,15 +76,15 @@ def measure(data: npt.NDArray[np.uint8], begins: Ints, ends: Ints, targets: Ints
     """
     count = len(languages())
     lanes_of, numbers, lane_of, owner, japanese, chinese = _layout()
-    model = load_model()
+    model, work = load_model(), _work(int((ends - begins).max(initial=0)), count)
 
     def run(picked: Ints, accepted: Ints, doubts: Ints) -> tuple[Measured, int]:
         out = Measured(np.zeros((len(picked), FIELDS), np.int64), np.zeros((len(picked), count), np.int32),
                        np.zeros((len(picked), count), np.int32))
         asked = _kernel()(data, begins[picked], ends[picked], targets[picked], accepted, low, high,
                           (model.page, model.classes, model.lower), (model.slots, model.rows, model.grams,
-                          model.columns), model.common, lanes_of, numbers, lane_of, owner, japanese, chinese, *out,
-                          doubts)
+                          model.columns), model.common, lanes_of, numbers, lane_of, owner, japanese, chinese, work,
+                          *out, doubts)
         return out, asked
 
     every = np.arange(len(begins))

@@ -16,7 +16,7 @@ import numpy as np
 from factory.text.jit import inlined
 
 from .scan import CAPITAL
-from .words import row_of
+from .words import copy_row, place_of, spell
 
 CLIP, CLIP_SPELLED, CLIP_NAME = 48, 42, 16
 """Most that one word may say, in steps of 1/12 nat: a known word, an unknown one, a capitalised one in a sentence."""
@@ -92,15 +92,24 @@ def _next_start(odds: Any, many: int, at: int, word: Any) -> int:
 
 
 @inlined
+def _restart(sums: Any, peak: Any) -> None:
+    for lane in range(len(sums)):
+        sums[lane] = peak[lane] = 0
+
+
+@inlined
 def find_runs(own: Any, lanes_of: Any, reference: Any, data: Any, begin: Any, words: Any, count: Any, model: Any,
-              chars: Any, common: Any, out: Any, low: Any, odds: Any, many: Any, work: Any, runs: Any,
-              found: Any) -> Any:
+              chars: Any, common: Any, out: Any, low: Any, odds: Any, many: Any, work: Any, recent: Any,
+              runs: Any, found: Any) -> Any:
     """Append to `runs` (int32[?, 4]: first word, last word, lane, peak) the runs of words of script `own` whose peak is
     at least `low`; how many runs there are now. `odds[:many]` are the words with which a run may begin."""
-    value, script, flags, rows_at, scratch, lanes = words[2], words[3], words[4], out[0], out[2], lanes_of[own]
+    value, script, flags, lanes = words[2], words[3], words[4], lanes_of[own]
+    rows_at, _, spelled, row = out
+    rows, known, spelled_rows = model[1], spelled[0], spelled[1]
     sums, first, peak, last = work[0], work[1], work[2], work[3]
-    sums[:], peak[:] = 0, 0
-    recent = np.zeros(4, np.uint64)
+    _restart(sums, peak)
+    for k in range(len(recent)):
+        recent[k] = 0
     i: Any = 0
     idle, next_odd = True, 0
     while i < count:
@@ -111,7 +120,10 @@ def find_runs(own: Any, lanes_of: Any, reference: Any, data: Any, begin: Any, wo
             i = np.int64(odds[next_odd])
         if script[i] == own:
             ref = rows_at[i]
-            row = row_of(ref, i, begin, words, own, model, chars, lanes_of, data, scratch)
+            place = place_of(value[i])
+            if ref < 0 and known[place] != value[i]:
+                spell(i, begin, words, own, model, chars, lanes_of, data, spelled)
+            copy_row(ref, rows, place, spelled_rows, row)
             clip = 0 if _is_echo(value[i], recent) else clip_of(ref, flags, common, i, count)
             high, top = step(row, reference, lanes, np.int32(clip), np.int32(i), sums, first, peak, last)
             idle = high == 0
@@ -121,7 +133,8 @@ def find_runs(own: Any, lanes_of: Any, reference: Any, data: Any, begin: Any, wo
                     first[best], last[best], best, peak[best])
                 found += 1
                 i = max(np.int64(last[best]), i - LOOK_BACK)
-                sums[:], peak[:], idle, next_odd = 0, 0, True, 0
+                idle, next_odd = True, 0
+                _restart(sums, peak)
         i += 1
     best = _lane_of(peak, lanes)
     if peak[best] >= low:

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from factory.text.jit import inlined, kernel
+from factory.text.jit import inlined
+from factory.text.words import BASIS
 
+from .ascii_words import read_short
 from .charset import DIGIT, GREEK, LATIN, NEWLINE, SCRIPTS, STOP
 from .code_lines import is_code_line
 from .fences import skip_fence, skip_inline
 from .formulas import skip_formula
 from .letters import _is_identifier, _line_stop, _pass_address, _pass_number, char_at, read_word
-from .masks import is_ascii_letter, skip_tag, skip_url
+from .masks import KINDS, skip_tag, skip_url
 from .names import skip_name
 
 CAPITAL, INITIAL = 1, 2
@@ -44,8 +46,6 @@ def skip(data: Any, begin: Any, at: Any, line: Any, end: Any, ahead: Any) -> Any
         return skip_tag(data, at, end)
     if byte == 0x22 or byte == 0x27 or byte == 0xE2 or byte == 0xC2 or byte == 0xE3:
         return skip_name(data, begin, at, end)
-    if byte == 104 or byte == 119:
-        return skip_url(data, at, end)
     return at
 
 
@@ -63,58 +63,87 @@ def _ends_sentence(data: Any, begin: Any, at: Any, end: Any) -> Any:
     return glued and at > begin and not 65 <= data[at - 1] <= 90
 
 
+_LETTER, _BLANK, _LINE, _MASKING, _REST = range(5)
+
+
+def _kinds() -> Any:
+    """What each byte may begin: a word, white space, what `skip` masks, or anything else."""
+    table = np.full(256, _REST, np.uint8)
+    table[list(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")] = _LETTER
+    table[32], table[10] = _BLANK, _LINE
+    table[[0x24, 0x5C, 0x60, 0x7E, 0x3C, 0x22, 0x27, 0xE2, 0xC2, 0xE3]] = _MASKING
+    return table
+
+
+_KINDS = _kinds()
+
+
 @inlined
-def _may_skip(byte: Any) -> Any:
-    return (byte < 0x80 and not is_ascii_letter(byte)) or byte == 104 or byte == 119 or (
-        byte == 0xE2 or byte == 0xC2 or byte == 0xE3)
+def _may_be_url(data: Any, at: Any, end: Any) -> Any:
+    """Whether "ht" or "ww" stands at `at`; few words begin so, few of those that begin with h do."""
+    if at + 8 >= end:
+        return False
+    first, second = data[np.uint64(at)], data[np.uint64(at + 1)]
+    return ((first == 104) & (second == 116)) | ((first == 119) & (second == 119))
 
 
-@kernel
-def scan_text(data: Any, begin: Any, end: Any, page: Any, classes: Any, lower: Any, start: Any, stop: Any, value: Any,
-              script: Any, flags: Any, sentence: Any) -> Any:
-    """Write the words of `data[begin:end]` into the six arrays (room for `end - begin` words); how many there are.
+@inlined
+def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: Any) -> Any:
+    """Write the words of `data[begin:end]` into six arrays (room for `end - begin + 1` words); how many there are.
 
     `start` and `stop` are byte offsets from `begin`, `value` the hash of the lower-cased word, `sentence` the number of
-    the sentence it stands in.
+    the sentence it stands in. `ahead`: see `masks`.
     """
-    ahead = np.full(5, begin, np.int64)
+    page, classes, lower = chars
+    start, stop, value, script, flags, sentence = words
+    for kind in range(KINDS):
+        ahead[kind] = begin
     line = begin
     count, sentences, fresh = 0, 0, True
     at = _line_stop(data, begin, end) if is_code_line(data, begin, end) else begin
     while at < end:
         byte = data[np.uint64(at)]
-        if byte == 32:
+        kind = _KINDS[byte]
+        if kind == _BLANK:
             at += 1
             continue
-        if byte == 10:
+        if kind == _LINE:
             line = at = at + 1
             sentences, fresh = sentences + (not fresh), True
             at = _line_stop(data, at, end) if is_code_line(data, at, end) else at
             continue
-        after = skip(data, begin, at, line, end, ahead) if _may_skip(byte) else at
+        own: Any = np.int64(LATIN)
+        after = at
+        if kind == _MASKING:
+            after = skip(data, begin, at, line, end, ahead)
+        elif kind == _LETTER and _may_be_url(data, at, end):
+            after = skip_url(data, at, end)
         if after > at:
             at = after
             continue
-        if is_ascii_letter(byte):
-            own: Any = np.int64(LATIN)
-            after = at + 1
-        else:
+        if kind != _LETTER:
             _, wide, after = char_at(data, at, end, page, classes)
             own = np.int64(wide)
         if own == DIGIT:
             after = _pass_number(data, after, end, page, classes)
         elif 0 < own < SCRIPTS:
-            after, hashed, letters, odd, capital = read_word(data, at, end, page, classes, lower)
-            kind = _is_identifier(data, after, end, own, letters)
-            if not odd and kind == 0 and (letters > 1 or ((own != LATIN or byte > 127) and own != GREEK)):
-                start[count], stop[count], value[count] = at - begin, after - begin, hashed
-                script[count], sentence[count] = own, sentences
-                flags[count] = capital * CAPITAL + fresh * INITIAL
-                count += 1
+            letters, hashed = np.int64(0), BASIS
+            if kind == _LETTER:
+                letters, hashed = read_short(data, at, end)
+            after, odd, capital = at + letters, False, byte < 97
+            if letters == 0:
+                after, hashed, letters, odd, capital = read_word(data, at, end, page, classes, lower)
+            named = _is_identifier(data, after, end, own, letters)
+            start[count], stop[count], value[count] = at - begin, after - begin, hashed
+            script[count], sentence[count] = own, sentences
+            flags[count] = capital * CAPITAL + fresh * INITIAL
+            # added and not branched on, since no processor can foretell it
+            alone = (letters > 1) | (((own != LATIN) | (byte > 127)) & (own != GREEK))
+            count += alone & (not odd) & (named == 0)
             fresh = False
-            if kind == 2:
+            if named == 2:
                 after = _pass_address(data, after, end)
-            elif kind == 1:
+            elif named == 1:
                 after = _pass_number(data, after, end, page, classes)
         elif own == STOP or own == NEWLINE or _ends_sentence(data, begin, at, end):  # noqa: SIM109 - compiled
             sentences, fresh = sentences + (not fresh), True

@@ -15,7 +15,7 @@ from factory.text.jit import inlined
 
 from .runs import DRIFT, clip_of
 from .scan import CAPITAL
-from .words import row_of
+from .words import copy_row, place_of, spell
 
 LEAST_ODD, LEAST_BYTES, MOST_WORDS = 2, 3, 12
 """Shorter words are as often signs of a formula (dx, kl)."""
@@ -24,23 +24,21 @@ LOW, HIGH = 36, 96
 
 
 @inlined
-def lean_words(own: int, reference: int, number: int, data: Any, begin: int, words: Any, count: int, model: Any,
-               chars: Any, lanes_of: Any, out: Any, label: Any, odds: Any) -> Any:
-    """Label the words of script `own` with the reference's number, and write to `odds` which of them speak against it:
-    more than DRIFT below the best lane, and no names. Returns how many those are."""
-    script, flags, rows_at, columns, many = words[3], words[4], out[0], model[3], 0
+def lean_words(own: int, reference: int, data: Any, begin: int, words: Any, count: int, model: Any, chars: Any,
+               lanes_of: Any, out: Any, odds: Any) -> Any:
+    """Write to `odds` which words of script `own` speak against the reference: more than DRIFT below the best lane, and
+    no names. Returns how many those are."""
+    value, script, flags, rows_at, column = words[2], words[3], words[4], out[0], model[3][reference]
+    known, spelled_rows, many = out[2][0], out[2][1], 0
     for i in range(count):
-        if script[i] != own:
-            continue
-        label[i] = number
-        if flags[i] == CAPITAL:
-            continue
         ref, odds[many] = rows_at[i], i
-        if ref >= 0:
-            many += columns[reference, ref] < -DRIFT
-        else:
-            row = row_of(ref, i, begin, words, own, model, chars, lanes_of, data, out[2])
-            many += row[reference] < -DRIFT
+        if ref >= 0:  # added and not branched on
+            many += (column[np.uint64(ref)] < -DRIFT) & (flags[i] != CAPITAL) & (script[i] == own)
+        elif script[i] == own and flags[i] != CAPITAL:
+            place = place_of(value[i])
+            if known[place] != value[i]:
+                spell(i, begin, words, own, model, chars, lanes_of, data, out[2])
+            many += spelled_rows[place, reference] < -DRIFT
     return many
 
 
@@ -48,8 +46,10 @@ def lean_words(own: int, reference: int, number: int, data: Any, begin: int, wor
 def _weigh(own: int, lanes_of: Any, reference: int, data: Any, begin: int, words: Any, at: int, stop: int, model: Any,
            chars: Any, common: Any, out: Any, sums: Any) -> Any:
     """(lane, evidence) of the lane that the words at..stop speak for most."""
-    value, script, flags, rows_at = words[2], words[3], words[4], out[0]
-    sums[:] = 0
+    value, script, flags, rows_at, row = words[2], words[3], words[4], out[0], out[3]
+    rows, spelled_known, spelled_rows = model[1], out[2][0], out[2][1]
+    for lane in range(len(sums)):
+        sums[lane] = 0
     known = False
     for i in range(at, stop):
         if script[i] != own:
@@ -61,7 +61,10 @@ def _weigh(own: int, lanes_of: Any, reference: int, data: Any, begin: int, words
             continue
         ref = rows_at[i]
         clip = np.int32(clip_of(ref, flags, common, i, stop))
-        row = row_of(ref, i, begin, words, own, model, chars, lanes_of, data, out[2])
+        place = place_of(value[i])
+        if ref < 0 and spelled_known[place] != value[i]:
+            spell(i, begin, words, own, model, chars, lanes_of, data, out[2])
+        copy_row(ref, rows, place, spelled_rows, row)
         known |= ref >= 0
         base = np.int32(row[reference])
         for lane in range(lanes_of[own]):
@@ -73,36 +76,52 @@ def _weigh(own: int, lanes_of: Any, reference: int, data: Any, begin: int, words
 
 
 @inlined
+def _count_odd(words: Any, odds: Any, k: Any, many: Any) -> Any:
+    """(the entry after those of the sentence of `odds[k]`, how many of these are long enough)."""
+    starts, ends, sentence = words[0], words[1], words[5]
+    own = sentence[odds[k]]
+    odd: Any = 0
+    while k < many and sentence[odds[k]] == own:
+        odd += np.int64(ends[odds[k]] - starts[odds[k]] >= LEAST_BYTES)
+        k += 1
+    return k, odd
+
+
+@inlined
+def _bounds(script: Any, sentence: Any, count: int, own: int, at: Any) -> Any:
+    """(first word, last word, words) of script `own` in the sentence of word `at`, and where that begins and ends."""
+    stop = at
+    mates: Any = 0
+    while at > 0 and sentence[at - 1] == sentence[stop]:
+        at -= 1
+    while stop < count and sentence[stop] == sentence[at]:
+        mates += np.int64(script[stop] == own)
+        stop += 1
+    first, last = at, stop - 1
+    while script[first] != own:
+        first += 1
+    while script[last] != own:
+        last -= 1
+    return first, last, mates, at, stop
+
+
+@inlined
 def find_sentences(own: int, lanes_of: Any, reference: int, data: Any, begin: int, words: Any, count: int, model: Any,
                    chars: Any, common: Any, out: Any, low: int, high: int, odds: Any, many: int, sums: Any, runs: Any,
                    found: int) -> Any:
     """Append to `runs` (as `find_runs`) the sentences that another lane explains better; how many runs there are."""
-    starts, ends, script, sentence = words[0], words[1], words[3], words[5]
     k = 0
     while k < many:
-        at = stop = np.int64(odds[k])
-        odd = mates = 0
-        while k < many and sentence[odds[k]] == sentence[at]:
-            odd += ends[odds[k]] - starts[odds[k]] >= LEAST_BYTES
-            k += 1
+        word = np.int64(odds[k])
+        k, odd = _count_odd(words, odds, k, many)
         if odd < LEAST_ODD:
             continue
-        while at > 0 and sentence[at - 1] == sentence[stop]:
-            at -= 1
-        while stop < count and sentence[stop] == sentence[at]:
-            mates += script[stop] == own
-            stop += 1
+        first, last, mates, at, stop = _bounds(words[3], words[5], count, own, word)
         if odd * 3 < mates or mates > MOST_WORDS:
             continue
         lane, total = _weigh(own, lanes_of, reference, data, begin, words, at, stop, model, chars, common, out, sums)
-        if total < LOW:
-            continue
-        first, last = at, stop - 1
-        while script[first] != own:
-            first += 1
-        while script[last] != own:
-            last -= 1
-        runs[found, 0], runs[found, 1], runs[found, 2] = first, last, lane
-        runs[found, 3] = high if total >= HIGH else low
-        found += 1
+        if total >= LOW:
+            runs[found, 0], runs[found, 1], runs[found, 2] = first, last, lane
+            runs[found, 3] = high if total >= HIGH else low
+            found += 1
     return found

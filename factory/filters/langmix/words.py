@@ -62,18 +62,31 @@ def spell_row(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any,
 
 
 @inlined
-def row_of(ref: Any, at: Any, begin: Any, words: Any, own: Any, model: Any, chars: Any, lanes_of: Any, text: Any,
-           spelled: Any) -> Any:
-    """The scores of word `at` of a text: its row, or one made from its spelling, which holds until the next call.
-    `spelled` (hashes, int8[?, 32] rows, int32[32]) remembers those, since texts repeat their words."""
-    if ref >= 0:
-        return model[1][ref]
+def place_of(value: Any) -> Any:
+    """Where the row of an unknown word of this hash is remembered."""
+    return np.int64(value >> np.uint64(64 - SPELLED_BITS))
+
+
+@inlined
+def spell(at: Any, begin: Any, words: Any, own: Any, model: Any, chars: Any, lanes_of: Any, data: Any,
+          spelled: Any) -> None:
+    """Remember the row of word `at` of a text in `spelled` (hashes, int8[?, 32] rows, int32[32]), where it holds until
+    another word takes its place. Texts repeat their words, so callers look there first."""
     known, rows, total = spelled
-    value = words[2][at]
-    slot = np.int64(value >> np.uint64(64 - SPELLED_BITS))
-    if known[slot] != value:
-        page, classes, lower = chars
-        spell_row(text, begin + words[0][at], begin + words[1][at], page, classes, lower, model[2], lanes_of[own],
-                  total, rows[slot])
-        known[slot] = value
-    return rows[slot]
+    place = place_of(words[2][at])
+    page, classes, lower = chars
+    spell_row(data, begin + words[0][at], begin + words[1][at], page, classes, lower, model[2], lanes_of[own], total,
+              rows[place])
+    known[place] = words[2][at]
+
+
+@inlined
+def copy_row(ref: Any, rows: Any, place: Any, spelled_rows: Any, row: Any) -> None:
+    """Copy the scores of a word of row `ref`, or where that is -1 of the spelled row at `place`, to `row` (int8[32]).
+    A copy, since numba counts the references to views, atomically."""
+    if ref >= 0:
+        for lane in range(np.uint64(32)):
+            row[lane] = rows[np.uint64(ref), lane]
+    else:
+        for lane in range(np.uint64(32)):
+            row[lane] = spelled_rows[np.uint64(place), lane]

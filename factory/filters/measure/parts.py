@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from factory.text.blocks import find_byte
 from factory.text.buffers import TextBuffers
-from factory.text.jit import kernel
+from factory.text.jit import inlined, kernel
 from factory.text.tables import load_tables
 
 from .parts_odd import find_pieces, split_odd
-from .spans import at_byte, find, holds, skip_space, to_chars, trim_space
+from .spans import holds, skip_space, to_chars, trim_space
 
 Ints = npt.NDArray[np.int64]
 _OPEN, _CLOSE = np.frombuffer(b"<think>", np.uint8), np.frombuffer(b"</think>", np.uint8)
 _ANSWER, _ANSWER_END = np.frombuffer(b"<answer>", np.uint8), np.frombuffer(b"</answer>", np.uint8)
 _TAGS = (_OPEN, _CLOSE, _ANSWER, _ANSWER_END)
+_SIGN = 60
+"""What every tag begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +71,39 @@ class Parts:
         return to_chars(self.whole.data, self.whole.starts, places)  # type: ignore[no-any-return]
 
 
-@kernel
+@inlined
+def _find_tag(data: Any, at: int, stop: int, tag: Any) -> Any:
+    """The first place of a tag in data[at:stop]; -1 if nowhere."""
+    place = find_byte(data, at, stop, _SIGN)
+    while place < stop:
+        if holds(data, place, stop, tag):
+            return place
+        place = find_byte(data, place + 1, stop, _SIGN)
+    return np.int64(-1)
+
+
+@inlined
 def _answer_span(data: Any, at: int, stop: int, tags: Any) -> Any:
     """data[at:stop], or what stands in the first `<answer>` of it."""
-    opened = find(data, at, stop, tags[2])
+    opened = _find_tag(data, at, stop, tags[2])
     if opened < 0:
         return at, stop
     begin = opened + len(tags[2])
-    end = find(data, begin, stop, tags[3])
+    end = _find_tag(data, begin, stop, tags[3])
     return begin, stop if end < 0 else end
 
 
-@kernel
+@inlined
 def _count_tags(data: Any, at: int, stop: int, tags: Any) -> Any:
     """How many `<think>` and `</think>` there are, and the place of the first of each (-1: none)."""
-    opens, closes, opened, closed = 0, 0, -1, -1
-    for place in range(at, stop):
-        if at_byte(data, place) == 60:
-            if holds(data, place, stop, tags[0]):
-                opens, opened = opens + 1, place if opens == 0 else opened
-            elif holds(data, place, stop, tags[1]):
-                closes, closed = closes + 1, place if closes == 0 else closed
+    opens, closes, opened, closed = 0, 0, np.int64(-1), np.int64(-1)
+    place = find_byte(data, at, stop, _SIGN)
+    while place < stop:
+        if holds(data, place, stop, tags[0]):
+            opens, opened = opens + 1, place if opens == 0 else opened
+        elif holds(data, place, stop, tags[1]):
+            closes, closed = closes + 1, place if closes == 0 else closed
+        place = find_byte(data, place + 1, stop, _SIGN)
     return opens, closes, opened, closed
 
 
