@@ -32,7 +32,8 @@ _PARTIAL = pl.Schema({"row_id": pl.Int64(), "row_key": pl.Binary(), "scope": pl.
                       "size": pl.UInt32(), "sketch": pl.Binary(), "keys": pl.Binary()})
 _RECALL = 0.95
 CODE = tuple(f"factory.dedup.near.{name}" for name in (
-    "bands", "candidates", "measures", "rows", "search", "sha1", "shingle", "signatures", "sketches", "verify"))
+    "bands", "candidates", "measures", "rows", "search", "sha1", "shingle", "signatures", "sketches", "verify",
+    "wanted"))
 
 
 class MinHashParams(ScopeParams):

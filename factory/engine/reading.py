@@ -36,12 +36,17 @@ def _digest(part: Part, ids: pl.Series | None) -> str:
 
 
 def input_shards(dataset: Dataset) -> list[InputShard]:
-    """The shards of a dataset of rows or a selection, in stored order; empty ones are left out."""
-    shards = []
+    """The shards of a dataset of rows or a selection, in stored order; empty ones are left out. A part that several
+    datasets of a selection hold (they were made of the same files) is one shard."""
+    shards: list[InputShard] = []
+    seen: set[str] = set()
     chosen = dataset.table("selection").select("row_id").collect()["row_id"] if dataset.kind == "selection" else None
     for content in dataset.contents:
         superseded = content.table("superseded").collect()["row_id"] if content.parts("superseded") else None
         for part in content.parts("rows"):
+            if part.path in seen:
+                continue
+            seen.add(part.path)
             ids = _ids_in(dataset, part, chosen, superseded)
             rows = part.rows if ids is None else ids.len()
             if rows:

@@ -1,4 +1,4 @@
-"""What the filters share: fetching the text column, fences, and hiding what is not prose.
+"""What the filters share: fences, and hiding what is not prose.
 
 Masking replaces every character of a formula, code block, inline code, URL, tag or LaTeX command by a space, so the
 masked text has the length of the original and every offset into one is an offset into the other. All scanners are

@@ -11,13 +11,14 @@ from decontaminate_texts import any_text, make_items, plain, series, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.dedup.decontaminate.exact import index_forms, match_forms
+from factory.dedup.decontaminate.exact import HEAD, index_forms, match_forms
 from factory.dedup.decontaminate.forms import SAME, ZERO_WIDTH
 from factory.dedup.decontaminate.judge import find_hits, open_benchmarks
 from factory.dedup.decontaminate.near import index_prompts, match_near
 from factory.dedup.decontaminate.schemas import FOUND
 from factory.text.buffers import text_buffers
 from factory.text.tables import load_tables
+from factory.text.words import word_counts
 
 
 def slow_form(text: str, digits: bool) -> str:
@@ -63,6 +64,17 @@ def test_signs_tell_problems_apart_and_numbers_only_in_exact_mode(one, other, ex
         assert found.tolist() == [0 if expected else -1]
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(HEAD - 3, HEAD + 2), st.lists(st.sampled_from(
+    ["", "e\u0301", "\u00e9", "\u0301", "\u1112\u1161\u11ab", "\ud55c", " ", "1,", "2.", "\u200b", "\u212b", "\u00c5"]),
+    min_size=2, max_size=6), st.booleans())
+def test_forms_match_whatever_stands_where_the_head_ends(length, tails, digits):
+    rows = ["a" * length + tail + rest for tail in tails for rest in ("", "x", tails[0])]
+    found = match_forms(series(rows), index_forms(series(rows[:3]), digits), digits)
+    forms = [slow_form(row, digits) for row in rows]
+    assert found.tolist() == [forms.index(form) if form in forms[:3] else -1 for form in forms]
+
+
 def slow_jaccard(one: str, other: str, n: int) -> float:
     sets = []
     for words in (plain.words_of(one), plain.words_of(other)):
@@ -74,7 +86,8 @@ def slow_jaccard(one: str, other: str, n: int) -> float:
 @given(st.lists(any_text, min_size=1, max_size=5), st.lists(texts, min_size=1, max_size=5), st.integers(1, 4),
        st.sampled_from([0.2, 0.5, 0.8, 1.0]))
 def test_near_prompts_have_the_exact_jaccard(rows, prompts, n, floor):
-    found, similarity = match_near(text_buffers(series(rows)), index_prompts(series(prompts), n), n, floor)
+    given = text_buffers(series(rows))
+    found, similarity = match_near(given, word_counts(given), index_prompts(series(prompts), n), n, floor)
     for row, number, value in zip(rows, found.tolist(), similarity.tolist(), strict=True):
         every = [slow_jaccard(row, prompt, n) for prompt in prompts]
         best = max(every)

@@ -121,3 +121,14 @@ def test_how_much_memory_is_used_is_no_identity(shelf: Shelf) -> None:
     much = shelf.run({"twins": TWINS})
     little = shelf.run({"twins": {**TWINS, "runtime": {"memory": 16}}})
     assert much.manifests["twins"].ref == little.manifests["twins"].ref
+
+
+@pytest.mark.parametrize("twins", [TWINS, FRESH])
+def test_rows_that_two_datasets_hold_are_read_once(shelf: Shelf, twins: dict[str, Any]) -> None:
+    shelf.write("part0", corpus(3, 6, 4))
+    again = {"op": "source.files", "params": {"paths": ["part*.jsonl"]}}
+    both = {"op": "select.rejection", "from": ["texts", "again"], "params": {"keep_per_prompt": None}}
+    report = shelf.run({"again": again, "both": both, "twins": {**twins, "from": "both"}, "alone": twins})
+    name = "pairs" if twins is TWINS else "scores"
+    assert shelf.table(report, "twins", name).equals(shelf.table(report, "alone", name))
+    assert shelf.table(report, "alone", name).height > 3

@@ -1,9 +1,9 @@
 """Segments: the immutable files of a catalog table, merged by size so that their number grows with the logarithm of the
 table and never with its history.
 
-A new batch becomes a segment. Eight segments of one size class become one of the next; a segment of a million rows
-(fewer where they are wide) is full and stays as it is. Rows lie sorted by the table's key, and ids rise with time, so
-the full segments of a table hardly overlap and a look-up by id reads one row group of one or two of them.
+A new batch becomes a segment. Eight segments of one size class become one of the next, of a million rows at most (fewer
+where they are wide); from half of that on a segment stays as it is. Rows lie sorted by the table's key, and ids rise
+with time, so these segments hardly overlap and a look-up by id reads one row group of one or two of them.
 """
 
 from __future__ import annotations
@@ -48,13 +48,23 @@ def _size_class(rows: int) -> int:
 
 
 def full_rows(table: str) -> int:
-    """Rows from which a segment of the table is full: a million, less where rows are wide."""
+    """The most rows that are put into one segment: a million, less where rows are wide. From half of them on a segment
+    is full and stays as it is."""
     return _WIDE.get(table, FULL)
 
 
 def _sorted(frame: pl.DataFrame, key: str | None) -> pl.DataFrame:
     """The frame by its key; not copied where it is so already."""
     return frame if key is None or frame[key].is_sorted() else frame.sort(key)
+
+
+def _together(segments: list[Segment], most: int) -> list[Segment]:
+    """The first segments that have at most so many rows together, two at least."""
+    total, count = 0, 0
+    for segment in segments:
+        total += segment.rows
+        count += total <= most
+    return segments[:max(count, 2)]
 
 
 class Shelf:
@@ -115,7 +125,10 @@ class Shelf:
             classes[segment.size_class].append(segment)
         for size_class in sorted(classes):
             alike = classes[size_class]
-            if len(alike) < FAN or size_class >= full or sum(segment.rows for segment in alike) > most:
+            if len(alike) < FAN or size_class >= full:
+                continue
+            alike = _together(alike, full_rows(table))
+            if sum(segment.rows for segment in alike) > most:
                 continue
             frame = pl.concat([self.read(segment) for segment in alike], how="diagonal_relaxed")
             merged = self.write(table, _sorted(frame, key))

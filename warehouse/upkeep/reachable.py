@@ -305,7 +305,7 @@ class _Work:
                 named = frozenset[str]().union(*(record.shards for record in indexed))
                 self._keep([*indexed, *(record for record in records if record.name in named)],
                            "of what the next version builds on")
-                self._keep([record for record in records if record.name in shared], "of work in progress")
+                self._keep([record for record in records if _part_of(record.name) in shared], "of work in progress")
                 self._keep([record for record in records if self._open(record)], "of unfinished work")
 
     def _keep(self, records: list[WorkRecord], reason: str, *, base: bool = True) -> None:
@@ -345,3 +345,8 @@ class _Work:
             return True
         settled = bool(record.names) and self.committed.issuperset(record.names)
         return not settled and (bool(self.runs) or self._young([record]))
+
+
+def _part_of(name: str) -> str:
+    """The input part that a record is about: verdicts that stand are called `said-<part>-<what the tables say>`."""
+    return name.removeprefix("said-").rpartition("-")[0] if name.startswith("said-") else name

@@ -34,8 +34,8 @@ def composing() -> npt.NDArray[np.bool_]:
     marks[0x1161:0x1176] = marks[0x11A8:0x11C3] = True  # vowels and finals of Hangul join by rule, not by table
     for code in range(_FIRST, _LAST):
         parts = unicodedata.decomposition(chr(code)).split()
-        if unicodedata.combining(chr(code)):
-            marks[code] = True
+        if unicodedata.combining(chr(code)) or unicodedata.category(chr(code)) == "Cn":
+            marks[code] = True  # of a character that is newer than Python's tables anything may be
         elif parts and not parts[0].startswith("<"):
             marks[code] = marks[code] or not unicodedata.is_normalized("NFC", chr(code))
             marks[int(parts[-1], 16)] |= len(parts) == 2

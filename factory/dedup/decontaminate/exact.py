@@ -6,8 +6,8 @@ minus sign and the hyphen, full-width and plain ASCII. Operators, signs, bracket
 differ in a sign differ. `digits=True` also makes one sign of every number (digits, with points or commas between them):
 texts that agree so are versions of one template, and only sometimes the same problem.
 
-Of most rows only as much is read as `HEAD` codes of the form take: no prompt begins so. The others' forms are found by
-hash and then compared whole: an answer is never a collision.
+Of most rows only as much is read as the first `HEAD` codes of the form take, enough to see that no prompt begins so.
+The others' forms are found by hash and then compared whole: an answer is never a collision.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _mark_heads(data: Any, offsets: Any, table: Any, classes: Any, marks: Any, d
     """Which texts may have a form that begins as one of a prompt: those with such a head, and those whose head NFC may
     change, also by the character after it."""
     values, bloom, slots = heads
-    room = np.empty(HEAD + 3, np.uint32)
+    room = np.empty(HEAD + 1, np.uint32)
     for row in range(len(out)):
         begin, stop = offsets[row], offsets[row + 1]
         count, at = write_form(data, begin, stop, table, classes, digits, HEAD, room)
@@ -131,13 +131,15 @@ def match_forms(texts: pl.Series, forms: Forms, digits: bool, given: TextBuffers
     given = text_buffers(texts) if given is None else given
     table, classes = form_table(), load_tables().classes
     found, maybe = np.full(given.rows, -1, np.int64), np.zeros(given.rows, np.bool_)
-    _mark_heads(given.data, given.offsets, table, classes, composing(), digits, tuple(forms)[7:], maybe)
+    _mark_heads(given.data, given.offsets, table, classes, composing(), digits,
+                (forms.heads, forms.head_bloom, forms.head_slots), maybe)
     rows = np.flatnonzero(maybe)
     if not len(rows):
         return found
     buffers = composed_buffers(texts.gather(pl.Series(rows)))
     longest = int(np.diff(buffers.offsets).max())
     whole = np.full(len(rows), -1, np.int64)
-    _match(buffers.data, buffers.offsets, table, classes, digits, tuple(forms)[:6], np.empty(longest, np.uint32), whole)
+    arrays = (forms.codes, forms.at, forms.document, forms.values, forms.bloom, forms.slots)
+    _match(buffers.data, buffers.offsets, table, classes, digits, arrays, np.empty(longest, np.uint32), whole)
     found[rows] = whole
     return found

@@ -36,7 +36,7 @@ def form_table() -> npt.NDArray[np.uint32]:
 @kernel
 def write_form(data: Any, at: Any, stop: int, table: Any, classes: Any, digits: bool, most: int,
                out: Any) -> tuple[int, Any]:
-    """The form of data[at:stop] into `out`, which has room for stop - at codes, until it has `most` (up to two more are
+    """The form of data[at:stop] into `out`, which has room for stop - at codes, until it has `most` (one more may be
     written); how many there are, and the place after the last byte that was read."""
     count, blank, number = 0, False, False
     held: Any = 0  # held: a point or comma after a number, kept if no digit follows

@@ -94,7 +94,8 @@ def find_hits(rows: pl.DataFrame, parts: Mapping[str, str], opened: Opened, near
 
 def _one_part(texts: pl.Series, part: str, opened: Opened, near_floor: float | None) -> Iterator[pl.DataFrame]:
     buffers = text_buffers(texts)
-    yield list_hits(search(buffers, opened.index)[0], opened.index).with_columns(
+    runs, words = search(buffers, opened.index)
+    yield list_hits(runs, opened.index).with_columns(
         mode=pl.lit("ngram"), jaccard=pl.lit(None, pl.Float64))
     if part != "prompt" or not opened.prompts.height:
         return
@@ -102,7 +103,7 @@ def _one_part(texts: pl.Series, part: str, opened: Opened, near_floor: float | N
     yield _whole(exact, "exact", opened)
     yield _whole(np.where(exact < 0, match_forms(texts, opened.digits, True, buffers), -1), "digits", opened)
     if near_floor is not None:
-        found, similarity = match_near(buffers, opened.near, NEAR_WORDS, near_floor)
+        found, similarity = match_near(buffers, words, opened.near, NEAR_WORDS, near_floor)
         same = opened.exact.same
         first = np.where((found >= 0) & (same[found] >= 0), same[found], found) if len(same) else found
         yield _whole(first, "near", opened, similarity)

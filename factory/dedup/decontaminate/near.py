@@ -5,8 +5,7 @@ prompts counts what a row shares with every prompt at once, and |A âˆ© B| / |A â
 nothing, which MinHash with bands does (Broder 1997); for benchmarks of millions of items `rows` takes the rows that a
 MinHash index proposes, and only those are measured.
 
-Sets are much as those of `dedup.minhash`: a text of fewer than n words has one shingle, all its words; one without
-words has none here, and no similar prompt.
+Sets are those of `dedup.minhash` but for texts without words, which have none here, and no similar prompt.
 """
 
 from __future__ import annotations
@@ -96,16 +95,16 @@ def index_prompts(texts: pl.Series, n: int) -> NearIndex:
     return NearIndex(*(freeze(array) for array in arrays))
 
 
-def match_near(texts: TextBuffers, index: NearIndex, n: int, floor: float, rows: npt.NDArray[np.int64] | None = None,
-               ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """(prompt most like each row or -1, their Jaccard or 0), where it is `floor` or more."""
+def match_near(texts: TextBuffers, words: npt.NDArray[np.int64], index: NearIndex, n: int, floor: float,
+               rows: npt.NDArray[np.int64] | None = None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """(prompt most like each row or -1, their Jaccard or 0), where it is `floor` or more. `words`: of each row."""
     found, similarity = np.full(texts.rows, -1, np.int64), np.zeros(texts.rows)
     if not len(index.values):
         return found, similarity
     rows = np.arange(texts.rows) if rows is None else rows
     folded = load_tables().folded
-    room = gram_room(texts)
-    size = 1 << (2 * len(room)).bit_length()
+    size = 1 << (2 * int(words.max(initial=0)) + 2).bit_length()
     seen = np.empty(size, np.uint64), np.full(size, -1, np.int64)
-    _best(texts.data, texts.offsets, folded, n, power_of(n), rows, tuple(index), floor, room, seen, found, similarity)
+    _best(texts.data, texts.offsets, folded, n, power_of(n), rows, tuple(index), floor, gram_room(texts), seen,
+          found, similarity)
     return found, similarity

@@ -18,7 +18,6 @@ from factory.dedup.near.search import (
     FEW,
     Settings,
     add_scopes,
-    entries_among,
     find_pairs,
     measure_pairs,
     scope_sizes,
@@ -26,6 +25,7 @@ from factory.dedup.near.search import (
 )
 from factory.dedup.near.spill import Spill
 from factory.dedup.near.verify import Measured
+from factory.dedup.near.wanted import entries_among
 from factory.engine.gathered import Gathered
 
 U64 = npt.NDArray[np.uint64]

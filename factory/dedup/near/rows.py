@@ -7,6 +7,7 @@ where a row is stored. A row that was measured in two datasets counts once, in t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import polars as pl
 from factory.dedup.near.measures import U64, words_of
 from factory.dedup.near.sketches import WORDS
 from factory.engine.gathered import Gathered, GatheredPart
+from warehouse.ahead import read_ahead
 
 I64 = npt.NDArray[np.int64]
 _COLUMNS = ("row_id", "row_key", "scope", "set_hash", "size", "sketch")
@@ -49,7 +51,7 @@ class Rows(NamedTuple):
 
 def load_rows(gathered: Gathered, by_wave: bool) -> Rows:
     """Read the narrow columns of all partials."""
-    parts = [_arrays(part) for part in gathered.parts]
+    parts = list(read_ahead(partial(_arrays, part) for part in gathered.parts))
     counts, columns = [len(part[0]) for part in parts], []
     for at, empty in enumerate(_arrays(None)):
         columns.append(np.concatenate([empty, *(part[at] for part in parts)]))
@@ -109,9 +111,10 @@ def _first_of_each(ids: I64) -> I64:
 def band_keys_of(gathered: Gathered, rows: Rows, wanted: npt.NDArray[np.bool_],
                  bands: int) -> Iterator[tuple[U64, npt.NDArray[np.uint32]]]:
     """(band keys, numbers) of the wanted rows, a part at a time; parts without any are not read."""
-    for part, places in zip(gathered.parts, rows.places, strict=True):
-        inside = np.flatnonzero((places >= 0) & wanted[places])
-        if len(inside):
-            keys = part.read(["keys"])["keys"]
-            keys = keys if len(inside) == len(places) else keys.gather(pl.Series(inside))
-            yield words_of(keys, bands), places[inside].astype(np.uint32)
+    asked = [(part, places, np.flatnonzero((places >= 0) & wanted[places]))
+             for part, places in zip(gathered.parts, rows.places, strict=True)]
+    asked = [one for one in asked if len(one[2])]
+    frames = read_ahead(partial(part.read, ["keys"]) for part, _, _ in asked)
+    for frame, (_, places, inside) in zip(frames, asked, strict=True):
+        keys = frame["keys"] if len(inside) == len(places) else frame["keys"].gather(pl.Series(inside))
+        yield words_of(keys, bands), places[inside].astype(np.uint32)

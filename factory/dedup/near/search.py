@@ -7,9 +7,8 @@ gives the same pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,10 @@ from factory.dedup.near.shelf import Shelf
 from factory.dedup.near.spill import Spill
 from factory.dedup.near.verify import Measured, verify_pairs
 from factory.engine.gathered import Gathered
-from factory.text.jit import kernel
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
-_38, _41, _7 = np.uint64(38), np.uint64(41), np.uint64(7)
 FEW = 2 * WIDTH + 1
 """Nodes of a scope, or rows of a bucket, of which every pair is a candidate."""
 
@@ -101,40 +98,6 @@ def measure_pairs(gathered: Gathered, rows: Rows, pairs: Pairs, settings: Settin
             left = piece if known is None else piece[~np.isin(piece, known, assume_unique=True)]
             measured.append(verify_pairs(left, rows.sizes, shelf.fetch, settings.floor, settings.budget))
     return Measured._make(np.concatenate(one) for one in zip(*measured, strict=True))
-
-
-@kernel
-def _enter(wanted: Any, marks: Any) -> Any:
-    for at in range(len(wanted)):
-        marks[wanted[at] >> _41] |= np.uint8(1) << np.uint8((wanted[at] >> _38) & _7)
-
-
-@kernel
-def _meet(keys: Any, numbers: Any, wanted: Any, marks: Any, out_keys: Any, out_numbers: Any) -> int:
-    """Write the entries whose key is wanted; how many."""
-    count = 0
-    for row in range(len(keys)):
-        for band in range(keys.shape[1]):
-            key = keys[row, band]
-            if not (marks[key >> _41] >> np.uint8((key >> _38) & _7)) & 1:
-                continue
-            at = np.searchsorted(wanted, key)
-            if at < len(wanted) and wanted[at] == key:
-                out_keys[count], out_numbers[count] = key, numbers[row]
-                count += 1
-    return count
-
-
-def entries_among(pieces: Iterator[tuple[U64, U32]], wanted: U64) -> Iterator[tuple[U64, U32]]:
-    """Of (band keys, rows) the entries whose key is one of the wanted (ascending)."""
-    if not len(wanted):
-        return
-    marks = np.zeros(1 << 23, np.uint8)  # a bit for each value of a key's top 26: most are told apart by them alone
-    _enter(wanted, marks)
-    for keys, numbers in pieces:
-        out_keys, out_numbers = np.empty(keys.size, np.uint64), np.empty(keys.size, np.uint32)
-        count = _meet(keys, numbers, wanted, marks, out_keys, out_numbers)
-        yield out_keys[:count], out_numbers[:count]
 
 
 def scratch_of(gathered: Gathered, name: str) -> Path:

@@ -20,7 +20,6 @@ from factory.dedup.near.search import (
     FEW,
     Settings,
     add_scopes,
-    entries_among,
     find_nodes,
     measure_pairs,
     scope_sizes,
@@ -28,6 +27,7 @@ from factory.dedup.near.search import (
 )
 from factory.dedup.near.sketches import most_differing
 from factory.dedup.near.spill import Spill
+from factory.dedup.near.wanted import entries_among
 from factory.engine.gathered import Gathered
 from factory.text.jit import kernel
 from factory.text.words import mix

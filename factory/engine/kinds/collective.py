@@ -35,6 +35,7 @@ def run_partial(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], N
     done = finished_shard(call, shard["digest"], call.op_key)
     if done is not None:
         return done
+    _LAST.clear()
     clock, context = Clock(), call.context()
     part = shard_input(call, shard)
     index = shard.get("input", 0)
@@ -149,18 +150,20 @@ def run_decide(call: StepCall, shard: dict[str, Any], emit: Callable[[Event], No
 
 
 _LAST: dict[tuple[str, str], dict[str, pl.DataFrame]] = {}
+"""The tables of the step whose parts this process judged last; the next GLOBAL step lets go of them."""
 
 
 def _merged_tables(call: StepCall) -> dict[str, pl.DataFrame]:
     """The step's tables, kept for the next part that is judged by them in this process."""
     place = (str(call.warehouse.store.root), call.work_key)
-    if place not in _LAST:
+    tables = _LAST.get(place)
+    if tables is None:
         merged = finished_shard(call, MERGED)
         assert merged is not None
         tables = {name: read_part(call.warehouse.store, part) for name, part in merged.tables.items()}
         _LAST.clear()
         _LAST[place] = tables
-    return _LAST[place]
+    return tables
 
 
 def _known_by(call: StepCall, part: InputShard, tables: dict[str, pl.DataFrame]) -> str | None:

@@ -96,7 +96,7 @@ def refused_by(rule: Rule, scores: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataF
     # NaN would be greater than any threshold; it says as little as null
     scores = scores.with_columns(pl.selectors.float().fill_nan(None))
     compared = list(dict.fromkeys(condition.column for condition in rule.conditions)) or ["passed"]
-    said = scores.select("row_id", *compared, _known=pl.lit(True)).collect()
+    said = scores.select(*dict.fromkeys(["row_id", *compared]), _known=pl.lit(True)).collect()
     joined = rows.select("row_id").join(said, on="row_id", how="left", maintain_order="left").with_columns(
         pl.col("_known").fill_null(False))
     if not rule.conditions:

@@ -106,7 +106,7 @@ def is_code_line(data: Any, at: Any, end: Any) -> Any:
                 break
             if byte == 0x24 or _opens_latex(data, at, end):
                 return False
-        if data[at - 1] == 32 and at > begin and _begins_sentence(data, begin, at, kind):
+        if at > begin and data[at - 1] == 32 and _begins_sentence(data, begin, at, kind):
             return False
         run = count_letters(load_block(data, at)) if kind == _LETTER and at + 8 <= end else np.int64(0)
         if run > 1:

@@ -15,6 +15,7 @@ TICK, TILDE, DOLLAR, BACKSLASH, OPEN_TAG, QUOTE = 0x60, 0x7E, 0x24, 0x5C, 0x3C, 
 NL, SPACE = 0x0A, 0x20
 _PAREN, _BRACKET, _BEGIN, _DOUBLE, _SINGLE = range(5)
 KINDS = 5
+"""Kinds of formulas, each with a place of its own in `ahead`."""
 
 
 @inlined

@@ -66,7 +66,7 @@ def _ends_sentence(data: Any, begin: Any, at: Any, end: Any) -> Any:
 _LETTER, _BLANK, _LINE, _MASKING, _REST = range(5)
 
 
-def _kinds() -> Any:
+def _begins() -> Any:
     """What each byte may begin: a word, white space, what `skip` masks, or anything else."""
     table = np.full(256, _REST, np.uint8)
     table[list(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")] = _LETTER
@@ -75,7 +75,7 @@ def _kinds() -> Any:
     return table
 
 
-_KINDS = _kinds()
+_BEGINS = _begins()
 
 
 @inlined
@@ -103,32 +103,32 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
     at = _line_stop(data, begin, end) if is_code_line(data, begin, end) else begin
     while at < end:
         byte = data[np.uint64(at)]
-        kind = _KINDS[byte]
-        if kind == _BLANK:
+        begins = _BEGINS[byte]
+        if begins == _BLANK:
             at += 1
             continue
-        if kind == _LINE:
+        if begins == _LINE:
             line = at = at + 1
             sentences, fresh = sentences + (not fresh), True
             at = _line_stop(data, at, end) if is_code_line(data, at, end) else at
             continue
         own: Any = np.int64(LATIN)
         after = at
-        if kind == _MASKING:
+        if begins == _MASKING:
             after = skip(data, begin, at, line, end, ahead)
-        elif kind == _LETTER and _may_be_url(data, at, end):
+        elif begins == _LETTER and _may_be_url(data, at, end):
             after = skip_url(data, at, end)
         if after > at:
             at = after
             continue
-        if kind != _LETTER:
+        if begins != _LETTER:
             _, wide, after = char_at(data, at, end, page, classes)
             own = np.int64(wide)
         if own == DIGIT:
             after = _pass_number(data, after, end, page, classes)
         elif 0 < own < SCRIPTS:
             letters, hashed = np.int64(0), BASIS
-            if kind == _LETTER:
+            if begins == _LETTER:
                 letters, hashed = read_short(data, at, end)
             after, odd, capital = at + letters, False, byte < 97
             if letters == 0:
