@@ -73,6 +73,18 @@ def _begins_sentence(data: Any, begin: Any, at: Any, kind: Any) -> Any:
 
 
 @inlined
+def _is_code(data: Any, begin: Any, end: Any, indent: Any, signs: Any, words: Any, wide: Any, last: Any) -> Any:
+    """What the counts of a line come to; `last` is its last byte that is not white space."""
+    if words + wide > MOST_WORDS:
+        return False
+    if signs >= 2 and signs * 2 >= words + wide:
+        return True
+    if wide or (signs == 0 and last != 0x3A and words > 1) or words > 10 + 3 * signs:
+        return False
+    return (indent >= 2 and signs > 0 and signs * 4 >= words) or is_keyword(data, begin, end)
+
+
+@inlined
 def is_code_line(data: Any, at: Any, end: Any) -> Any:
     """Whether the line at `at` is code or a formula: two code signs and one for every two words; or ASCII alone,
     indented by two or more, with a sign for every four words; or ASCII alone, beginning with a small-letter keyword,
@@ -120,10 +132,4 @@ def is_code_line(data: Any, at: Any, end: Any) -> Any:
         before, letter = letter, now
         last = np.int64(byte) if byte > 32 else last
         at += 1
-    if words + wide > MOST_WORDS:
-        return False
-    if signs >= 2 and signs * 2 >= words + wide:
-        return True
-    if wide or (signs == 0 and last != 0x3A and words > 1) or words > 10 + 3 * signs:
-        return False
-    return (indent >= 2 and signs > 0 and signs * 4 >= words) or is_keyword(data, begin, end)
+    return _is_code(data, begin, end, indent, signs, words, wide, last)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from factory.text.jit import inlined
-from factory.text.words import BASIS
 
 from .ascii_words import read_short
 from .charset import DIGIT, GREEK, LATIN, NEWLINE, SCRIPTS, STOP
@@ -24,7 +23,7 @@ from .code_lines import is_code_line
 from .fences import skip_fence, skip_inline
 from .formulas import skip_formula
 from .letters import _is_identifier, _line_stop, _pass_address, _pass_number, char_at, read_word
-from .masks import KINDS, skip_tag, skip_url
+from .masks import skip_tag, skip_url
 from .names import skip_name
 
 CAPITAL, INITIAL = 1, 2
@@ -88,6 +87,36 @@ def _may_be_url(data: Any, at: Any, end: Any) -> Any:
 
 
 @inlined
+def _read(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any, begins: Any) -> Any:
+    """The word at `at`, as `read_word` tells it; a short one of ASCII letters in one step."""
+    if begins == _LETTER:
+        letters, hashed = read_short(data, at, end)
+        if letters > 0:
+            return at + letters, hashed, letters, False, data[np.uint64(at)] < 97
+    return read_word(data, at, end, page, classes, lower)
+
+
+@inlined
+def _pass_identifier(named: Any, data: Any, after: Any, end: Any, page: Any, classes: Any) -> Any:
+    """Where a name or an address ends whose first word ends at `after`; `after` where it is a plain word (0)."""
+    if named == 2:
+        return _pass_address(data, after, end)
+    if named == 1:
+        return _pass_number(data, after, end, page, classes)
+    return after
+
+
+@inlined
+def _pass_masked(data: Any, begin: Any, at: Any, line: Any, end: Any, begins: Any, ahead: Any) -> Any:
+    """Where what is masked at `at` ends; `at` itself where nothing is."""
+    if begins == _MASKING:
+        return skip(data, begin, at, line, end, ahead)
+    if begins == _LETTER and _may_be_url(data, at, end):
+        return skip_url(data, at, end)
+    return at
+
+
+@inlined
 def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: Any) -> Any:
     """Write the words of `data[begin:end]` into six arrays (room for `end - begin + 1` words); how many there are.
 
@@ -96,9 +125,7 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
     """
     page, classes, lower = chars
     start, stop, value, script, flags, sentence = words
-    for kind in range(KINDS):
-        ahead[kind] = begin
-    line = begin
+    ahead[:] = line = begin
     count, sentences, fresh = 0, 0, True
     at = _line_stop(data, begin, end) if is_code_line(data, begin, end) else begin
     while at < end:
@@ -113,11 +140,7 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
             at = _line_stop(data, at, end) if is_code_line(data, at, end) else at
             continue
         own: Any = np.int64(LATIN)
-        after = at
-        if begins == _MASKING:
-            after = skip(data, begin, at, line, end, ahead)
-        elif begins == _LETTER and _may_be_url(data, at, end):
-            after = skip_url(data, at, end)
+        after = _pass_masked(data, begin, at, line, end, begins, ahead)
         if after > at:
             at = after
             continue
@@ -127,12 +150,7 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
         if own == DIGIT:
             after = _pass_number(data, after, end, page, classes)
         elif 0 < own < SCRIPTS:
-            letters, hashed = np.int64(0), BASIS
-            if begins == _LETTER:
-                letters, hashed = read_short(data, at, end)
-            after, odd, capital = at + letters, False, byte < 97
-            if letters == 0:
-                after, hashed, letters, odd, capital = read_word(data, at, end, page, classes, lower)
+            after, hashed, letters, odd, capital = _read(data, at, end, page, classes, lower, begins)
             named = _is_identifier(data, after, end, own, letters)
             start[count], stop[count], value[count] = at - begin, after - begin, hashed
             script[count], sentence[count] = own, sentences
@@ -141,10 +159,7 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
             alone = (letters > 1) | (((own != LATIN) | (byte > 127)) & (own != GREEK))
             count += alone & (not odd) & (named == 0)
             fresh = False
-            if named == 2:
-                after = _pass_address(data, after, end)
-            elif named == 1:
-                after = _pass_number(data, after, end, page, classes)
+            after = _pass_identifier(named, data, after, end, page, classes)
         elif own == STOP or own == NEWLINE or _ends_sentence(data, begin, at, end):  # noqa: SIM109 - compiled
             sentences, fresh = sentences + (not fresh), True
         at = after
