@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from factory.text.jit import inlined
+from factory.text.words import BASIS
 
 from .ascii_words import read_short
 from .charset import DIGIT, GREEK, LATIN, NEWLINE, SCRIPTS, STOP
@@ -87,16 +88,6 @@ def _may_be_url(data: Any, at: Any, end: Any) -> Any:
 
 
 @inlined
-def _read(data: Any, at: Any, end: Any, page: Any, classes: Any, lower: Any, begins: Any) -> Any:
-    """The word at `at`, as `read_word` tells it; a short one of ASCII letters in one step."""
-    if begins == _LETTER:
-        letters, hashed = read_short(data, at, end)
-        if letters > 0:
-            return at + letters, hashed, letters, False, data[np.uint64(at)] < 97
-    return read_word(data, at, end, page, classes, lower)
-
-
-@inlined
 def _pass_identifier(named: Any, data: Any, after: Any, end: Any, page: Any, classes: Any) -> Any:
     """Where a name or an address ends whose first word ends at `after`; `after` where it is a plain word (0)."""
     if named == 2:
@@ -150,7 +141,10 @@ def scan_text(data: Any, begin: Any, end: Any, chars: Any, words: Any, ahead: An
         if own == DIGIT:
             after = _pass_number(data, after, end, page, classes)
         elif 0 < own < SCRIPTS:
-            after, hashed, letters, odd, capital = _read(data, at, end, page, classes, lower, begins)
+            letters, hashed = read_short(data, at, end) if begins == _LETTER else (np.int64(0), BASIS)
+            after, odd, capital = at + letters, False, byte < 97
+            if letters == 0:
+                after, hashed, letters, odd, capital = read_word(data, at, end, page, classes, lower)
             named = _is_identifier(data, after, end, own, letters)
             start[count], stop[count], value[count] = at - begin, after - begin, hashed
             script[count], sentence[count] = own, sentences
