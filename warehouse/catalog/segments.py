@@ -120,14 +120,14 @@ class Shelf:
     def merge(self, table: str, segments: list[Segment], key: str | None, most: int) -> list[Segment]:
         """Merge classes that have grown full, smallest first."""
         classes: dict[int, list[Segment]] = defaultdict(list)
-        full = _size_class(full_rows(table))
+        full = full_rows(table)
         for segment in segments:
             classes[segment.size_class].append(segment)
         for size_class in sorted(classes):
             alike = classes[size_class]
-            if len(alike) < FAN or size_class >= full:
+            if len(alike) < FAN or size_class >= _size_class(full):
                 continue
-            alike = _together(alike, full_rows(table))
+            alike = _together(alike, full)
             if sum(segment.rows for segment in alike) > most:
                 continue
             frame = pl.concat([self.read(segment) for segment in alike], how="diagonal_relaxed")

@@ -95,7 +95,7 @@ def refused_by(rule: Rule, scores: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataF
     score (their scoring failed) are undecided. Of the table only what the rule compares is read for all rows."""
     # NaN would be greater than any threshold; it says as little as null
     scores = scores.with_columns(pl.selectors.float().fill_nan(None))
-    compared = list(dict.fromkeys(condition.column for condition in rule.conditions)) or ["passed"]
+    compared = [condition.column for condition in rule.conditions] or ["passed"]
     said = scores.select(*dict.fromkeys(["row_id", *compared]), _known=pl.lit(True)).collect()
     joined = rows.select("row_id").join(said, on="row_id", how="left", maintain_order="left").with_columns(
         pl.col("_known").fill_null(False))
